@@ -1,0 +1,37 @@
+"""fastlr: the optimizer step for CPUs.
+
+Update rules as compiled kernels that work in place on large flat buffers; the same bits on any machine and thread count.
+"""
+
+from importlib.metadata import version
+
+from fastlr import functional
+from fastlr._core import Report
+from fastlr.adagrad import Adagrad
+from fastlr.adam import Adam, AdamW, AMSGrad
+from fastlr.buffers import FlatBuffer
+from fastlr.config import get_num_threads, isa, num_threads, set_num_threads
+from fastlr.hyper import Group
+from fastlr.optimizer import Optimizer
+from fastlr.rmsprop import RMSprop
+from fastlr.sgd import SGD
+
+__all__ = [
+    "SGD",
+    "AMSGrad",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "FlatBuffer",
+    "Group",
+    "Optimizer",
+    "RMSprop",
+    "Report",
+    "functional",
+    "get_num_threads",
+    "isa",
+    "num_threads",
+    "set_num_threads",
+]
+
+__version__ = version("fastlr-kernels")

@@ -1,0 +1,189 @@
+"""Adam and its kin: kernels/rules/adam.h."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastlr.hyper import Group, pair_of_betas, positive
+from fastlr.optimizer import Optimizer, Options, Rate
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+def _kernel(group: Group) -> tuple[float, ...]:
+    return (*group.betas, group.eps)
+
+
+class Adam(Optimizer):
+    """Adam: a running mean of gradients over the root of one of their squares, both corrected for their start at zero.
+
+        g ← g + λp
+        m ← β₁m + (1−β₁)g
+        v ← β₂v + (1−β₂)g²
+        p ← p − η (m/c₁) / (√(v/c₂) + ε)          cₖ = 1 − βₖᵗ,  t = 1, 2, …
+
+    Parameters
+    ----------
+    params : array, list or dict of arrays, FlatBuffer, or list of groups
+        Updated in place; see `Optimizer`, also for the options `groups`, `maximize` and `nonfinite`.
+    lr : float or callable, default 1e-3
+        η ≥ 0, or a function of the 0-based step.
+    betas : (float, float), default (0.9, 0.999)
+        β₁, β₂ in [0, 1).
+    eps : float, default 1e-8
+        ε > 0, outside the root and beside the corrected v (the paper's Algorithm 1, not its epsilon-hat).
+    weight_decay : float, default 0
+        λ ≥ 0, added to the gradient. For decay of the parameters themselves use `AdamW`.
+
+    Notes
+    -----
+    The same update as ``torch.optim.Adam`` up to rounding; torch accepts ε = 0 too. State: ``m``, ``v`` (torch: exp_avg,
+    exp_avg_sq). Moves 28 bytes a float32 parameter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.ones(3, np.float32)
+    >>> Adam(p, lr=0.1).step(np.float32([1, -2, 0])).step
+    1
+    >>> p
+    array([0.9, 1.1, 1. ], dtype=float32)
+
+    References
+    ----------
+    Kingma & Ba, Adam: A Method for Stochastic Optimization, 2015, Algorithm 1.
+    """
+
+    rule = "adam"
+    states = ("m", "v")
+    hypers = {"betas": pair_of_betas, "eps": positive}
+    kernel = staticmethod(_kernel)
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
+
+
+class AdamW(Optimizer):
+    """Adam with decoupled weight decay: the parameters shrink by themselves, not through the gradient.
+
+        m ← β₁m + (1−β₁)g
+        v ← β₂v + (1−β₂)g²
+        p ← p − ηλp − η (m/c₁) / (√(v/c₂) + ε)    cₖ = 1 − βₖᵗ,  t = 1, 2, …
+
+    Parameters
+    ----------
+    params : array, list or dict of arrays, FlatBuffer, or list of groups
+        Updated in place; see `Optimizer`, also for the options `groups`, `maximize` and `nonfinite`.
+    lr : float or callable, default 1e-3
+        η ≥ 0, or a function of the 0-based step.
+    betas : (float, float), default (0.9, 0.999)
+        β₁, β₂ in [0, 1).
+    eps : float, default 1e-8
+        ε > 0, outside the root and beside the corrected v.
+    weight_decay : float, default 1e-2
+        λ ≥ 0, times the learning rate, taken off the parameters before the step.
+
+    Notes
+    -----
+    The same update as ``torch.optim.AdamW`` up to rounding: torch rounds p − ηλp before it takes off the rest, fastlr
+    rounds once. State: ``m``, ``v`` (torch: exp_avg, exp_avg_sq). Moves 28 bytes a float32 parameter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.ones(3, np.float32)
+    >>> AdamW(p, lr=0.1, weight_decay=0.5).step(np.float32([1, -2, 0])).lr
+    0.1
+    >>> p
+    array([0.85      , 1.05      , 0.95      ], dtype=float32)
+
+    References
+    ----------
+    Loshchilov & Hutter, Decoupled Weight Decay Regularization, 2019, Algorithm 2.
+    """
+
+    rule = "adam"
+    states = ("m", "v")
+    hypers = {"betas": pair_of_betas, "eps": positive}
+    decoupled = True
+    kernel = staticmethod(_kernel)
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
+
+
+class AMSGrad(Optimizer):
+    """Adam whose v never shrinks in the denominator, so that the effective rate never grows.
+
+        g ← g + λp
+        m ← β₁m + (1−β₁)g
+        v ← β₂v + (1−β₂)g²
+        x ← max(x, v)
+        p ← p − η (m/c₁) / (√(x/c₂) + ε)          cₖ = 1 − βₖᵗ,  t = 1, 2, …
+
+    Parameters
+    ----------
+    params : array, list or dict of arrays, FlatBuffer, or list of groups
+        Updated in place; see `Optimizer`, also for the options `groups`, `maximize` and `nonfinite`.
+    lr : float or callable, default 1e-3
+        η ≥ 0, or a function of the 0-based step.
+    betas : (float, float), default (0.9, 0.999)
+        β₁, β₂ in [0, 1).
+    eps : float, default 1e-8
+        ε > 0, outside the root and beside the corrected x.
+    weight_decay : float, default 0
+        λ ≥ 0, added to the gradient.
+
+    Notes
+    -----
+    The same update as ``torch.optim.Adam(amsgrad=True)`` up to rounding: the maximum is over the uncorrected v (optax
+    takes that of the corrected). NaN stays in x. State: ``m``, ``v``, ``x`` (torch: exp_avg, exp_avg_sq, max_exp_avg_sq).
+    Moves 36 bytes a float32 parameter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.ones(1, np.float32)
+    >>> opt = AMSGrad(p, lr=0.1, betas=(0, 0))
+    >>> for g in (4, 2):
+    ...     _ = opt.step(np.float32([g]))
+    >>> p, opt.state["v"], opt.state["x"]
+    (array([0.85], dtype=float32), array([4.], dtype=float32), array([16.], dtype=float32))
+
+    References
+    ----------
+    Reddi, Kale & Kumar, On the Convergence of Adam and Beyond, 2018, Algorithm 2, with Adam's bias corrections.
+    """
+
+    rule = "amsgrad"
+    states = ("m", "v", "x")
+    hypers = {"betas": pair_of_betas, "eps": positive}
+    kernel = staticmethod(_kernel)
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)

@@ -1,0 +1,215 @@
+"""Memory: which objects can be updated in place, aligned allocation, and `FlatBuffer`, a whole model in one array."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import mmap
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+DTYPES = {"f": np.dtype(np.float32), "d": np.dtype(np.float64)}
+
+_HUGE = 2 << 20  # bytes of a huge page on x86-64 and most of aarch64
+_LINE = 64  # bytes of a cache line, and of the widest vector
+
+
+def as_array(name: str, x: object) -> Array:
+    """An array over the memory of `x`, which is an ndarray, a CPU torch tensor or any object with a buffer. No copy."""
+    if isinstance(x, np.ndarray):
+        return x
+    if isinstance(x, FlatBuffer):
+        return x.data
+    if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
+        try:
+            return x.detach().numpy()  # type: ignore[no-any-return]
+        except (TypeError, RuntimeError) as error:
+            raise TypeError(f"{name} must be a dense float32 or float64 tensor on the CPU: {error}") from None
+    with contextlib.suppress(TypeError):
+        return np.asarray(memoryview(x))  # type: ignore[arg-type]
+    raise TypeError(
+        f"{name} must be an array that can be updated in place (numpy array, CPU torch tensor or buffer), "
+        f"got {type(x).__name__}; pass numpy.asarray(x, numpy.float32) and keep it"
+    )
+
+
+def refuse(name: str, x: object, kind: str, shape: tuple[int, ...] | None, writable: bool) -> NoReturn:
+    """Raises the error that says why `x` cannot be bound as a buffer of type `kind` ("f" or "d") and `shape`."""
+    array, dtype = as_array(name, x), DTYPES[kind]
+    if array.dtype != dtype:
+        raise TypeError(f"{name}: expected {dtype} to match the parameters, got {array.dtype}; convert it with astype")
+    if shape is not None and array.shape != shape:
+        raise ValueError(f"{name}: expected shape {shape} to match the parameter, got {array.shape}")
+    if not array.flags.c_contiguous:
+        raise BufferError(
+            f"{name} must be C-contiguous, got strides {array.strides}; fastlr works in place and never copies - "
+            "pass numpy.ascontiguousarray(x) and keep it"
+        )
+    if not array.flags.aligned:
+        raise BufferError(f"{name} must be aligned to its item size of {dtype.itemsize} bytes; copy it to a new array")
+    if writable and not array.flags.writeable:
+        raise BufferError(f"{name} must be writable, got a read-only array; pass a copy")
+    raise BufferError(f"{name} cannot be used as a buffer of {dtype}, got {type(x).__name__}")
+
+
+def param_array(name: str, x: object) -> Array:
+    """`x` as an array of parameters, or the error that says what is wrong with it."""
+    array = as_array(name, x)
+    kind = array.dtype.char if array.dtype.char in DTYPES and array.dtype.isnative else None
+    if kind is None:
+        raise TypeError(f"{name} must be float32 or float64 in native byte order, got {array.dtype}")
+    if not (array.flags.c_contiguous and array.flags.aligned and array.flags.writeable):
+        refuse(name, array, kind, None, True)
+    return array
+
+
+def allocate(size: int, dtype: npt.DTypeLike) -> Array:
+    """Zeros, aligned to a cache line; large ones to a huge page, with the system asked to use such pages."""
+    dtype = np.dtype(dtype)
+    nbytes = size * dtype.itemsize
+    if nbytes >= _HUGE:
+        memory = mmap.mmap(-1, nbytes + _HUGE)
+        if hasattr(mmap, "MADV_HUGEPAGE"):
+            with contextlib.suppress(OSError):  # a kernel built without them
+                memory.madvise(mmap.MADV_HUGEPAGE)
+        raw, line = np.frombuffer(memory, np.uint8), _HUGE
+    else:
+        raw, line = np.zeros(nbytes + _LINE, np.uint8), _LINE
+    start = -raw.ctypes.data % line
+    return raw[start : start + nbytes].view(dtype)
+
+
+class FlatBuffer:
+    """Named arrays in one flat allocation: a whole model as one buffer, updated by one kernel call.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        Name and shape of each array, in the order of the layout. The arrays follow one another without gaps.
+    dtype : dtype, default float32
+        float32 or float64.
+
+    Attributes
+    ----------
+    data : ndarray, shape (n,)
+        All elements. Aligned to 64 bytes; from 2 MiB on to huge pages. Starts as zeros.
+    names : tuple of str
+    shapes : dict of str to tuple of int
+
+    Examples
+    --------
+    >>> buf = FlatBuffer({"w": (2, 3), "b": (3,)})
+    >>> buf["b"][:] = 1
+    >>> buf.data
+    array([0., 0., 0., 0., 0., 0., 1., 1., 1.], dtype=float32)
+    >>> buf.slice("b")
+    slice(6, 9, None)
+    """
+
+    __slots__ = ("_slices", "_views", "data", "shapes")
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: npt.DTypeLike = np.float32) -> None:
+        if not isinstance(shapes, Mapping):
+            raise TypeError(f"shapes must be a mapping of names to shapes, got {type(shapes).__name__}")
+        dtype = np.dtype(dtype)
+        if dtype not in DTYPES.values():
+            raise TypeError(f"dtype must be float32 or float64, got {dtype}")
+        self._set_shapes(shapes)
+        self._lay(allocate(self._size(), dtype))
+
+    def _set_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self._slices: dict[str, slice] = {}
+        size = 0
+        for name, shape in shapes.items():
+            if not isinstance(name, str):
+                raise TypeError(f"shapes: names must be str, got {name!r}")
+            extents = (shape,) if isinstance(shape, int) else tuple(shape)
+            if any(isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0 for n in extents):
+                raise ValueError(f"shapes[{name!r}] must be a tuple of integers >= 0, got {shape!r}")
+            self.shapes[name] = tuple(int(n) for n in extents)
+            self._slices[name] = slice(size, size + math.prod(self.shapes[name]))
+            size = self._slices[name].stop
+
+    def _size(self) -> int:
+        return max((s.stop for s in self._slices.values()), default=0)
+
+    def _lay(self, data: Array) -> None:
+        self.data = data
+        self._views = {n: data[s].reshape(self.shapes[n]) for n, s in self._slices.items()}
+
+    @classmethod
+    def over(cls, shapes: Mapping[str, tuple[int, ...]], data: Array) -> FlatBuffer:
+        """A buffer of this layout over `data`, a 1-D array of its size: no copy."""
+        buffer = cls({}, data.dtype)
+        buffer._set_shapes(shapes)
+        if data.shape != (buffer._size(),):
+            raise ValueError(f"data must have shape ({buffer._size()},) for these shapes, got {data.shape}")
+        buffer._lay(data)
+        return buffer
+
+    @classmethod
+    def pack(cls, arrays: Mapping[str, npt.ArrayLike]) -> FlatBuffer:
+        """A new buffer with copies of `arrays`, which share one dtype.
+
+        Examples
+        --------
+        >>> FlatBuffer.pack({"a": np.float32([1, 2]), "b": np.float32(3)}).data
+        array([1., 2., 3.], dtype=float32)
+        """
+        given = {name: np.asarray(a) for name, a in arrays.items()}
+        dtypes = {a.dtype for a in given.values()}
+        if len(dtypes) > 1:
+            raise TypeError(f"arrays must share one dtype, got {', '.join(sorted(map(str, dtypes)))}; convert them")
+        buffer = cls({name: a.shape for name, a in given.items()}, dtypes.pop() if dtypes else np.float32)
+        for name, a in given.items():
+            buffer[name][...] = a
+        return buffer
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.shapes)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    def like(self) -> FlatBuffer:
+        """Zeros of the same layout and dtype: the place for gradients."""
+        return FlatBuffer(self.shapes, self.dtype)
+
+    def slice(self, name: str) -> slice:
+        """Where `name` lies in `data`."""
+        return self._slices[name]
+
+    def __getitem__(self, name: str) -> Array:
+        try:
+            return self._views[name]
+        except KeyError:
+            raise KeyError(f"no array {name!r}; there are {', '.join(self.shapes) or 'none'}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.shapes
+
+    def __repr__(self) -> str:
+        return f"FlatBuffer({self.shapes!r}, {self.dtype.name!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self.shapes, self.data)
+
+
+def _restore(shapes: dict[str, tuple[int, ...]], data: Array) -> FlatBuffer:
+    buffer = FlatBuffer(shapes, data.dtype)
+    buffer.data[:] = data
+    return buffer

@@ -1,0 +1,124 @@
+"""Hyper-parameters: what each may be, and groups of them.
+
+A check takes a name and a value and returns the value as the kernels need it, or raises an error that says what must
+hold and what was given.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+Check = Callable[[str, Any], Any]
+
+
+def real(name: str, x: object) -> float:
+    """A finite real number; booleans and strings are not numbers."""
+    if isinstance(x, bool | np.bool_) or not isinstance(x, numbers.Real):
+        raise TypeError(f"{name} must be a real number, got {x!r} ({type(x).__name__})")
+    value = float(x)
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {x!r}")
+    return value
+
+
+def nonnegative(name: str, x: object) -> float:
+    value = real(name, x)
+    if value < 0:
+        raise ValueError(f"{name} must be finite and >= 0, got {x!r}")
+    return value
+
+
+def positive(name: str, x: object) -> float:
+    value = real(name, x)
+    if value <= 0:
+        raise ValueError(f"{name} must be finite and > 0, got {x!r}")
+    return value
+
+
+def fraction(name: str, x: object) -> float:
+    """The factor of a running average."""
+    value = real(name, x)
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {x!r}")
+    return value
+
+
+def pair_of_betas(name: str, x: object) -> tuple[float, float]:
+    if not isinstance(x, tuple | list) or len(x) != 2:
+        raise TypeError(f"{name} must be a pair of numbers in [0, 1), got {x!r}")
+    return fraction(f"{name}[0]", x[0]), fraction(f"{name}[1]", x[1])
+
+
+def flag(name: str, x: object) -> bool:
+    if not isinstance(x, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {x!r}")
+    return bool(x)
+
+
+def rate(name: str, x: object) -> float | Callable[[int], float]:
+    """A learning rate: a number, or a function of the 0-based step that is called before each one."""
+    return x if callable(x) else nonnegative(name, x)
+
+
+def choice(*values: str) -> Check:
+    def check(name: str, x: object) -> str:
+        if not isinstance(x, str) or x not in values:
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, values))}, got {x!r}")
+        return x
+
+    return check
+
+
+class Group:
+    """The hyper-parameters of some parameters, as attributes.
+
+    They may be set at any time; the next step checks them before it writes anything.
+
+    Examples
+    --------
+    >>> import fastlr
+    >>> opt = fastlr.AdamW(np.zeros(3, np.float32), lr=0.1)
+    >>> opt.groups[0].lr = -1
+    >>> opt.step(np.ones(3, np.float32))
+    Traceback (most recent call last):
+    ValueError: lr must be finite and >= 0, got -1
+    """
+
+    __slots__ = ("_changed", "_checks", "_label", "values")
+
+    values: dict[str, Any]
+
+    def __init__(self, label: str, checks: Mapping[str, Check], values: Mapping[str, Any], changed: list[bool]) -> None:
+        for name, x in (("_label", label), ("_checks", checks), ("values", dict(values)), ("_changed", changed)):
+            object.__setattr__(self, name, x)
+        changed[0] = True
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(self._unknown(name)) from None
+
+    def __setattr__(self, name: str, x: Any) -> None:
+        if name not in self._checks:
+            raise AttributeError(self._unknown(name))
+        self.values[name] = x
+        self._changed[0] = True
+
+    def _unknown(self, name: str) -> str:
+        return f"no hyper-parameter {name!r}; there are {', '.join(self._checks)}"
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return iter(self.values.items())
+
+    def check(self) -> None:
+        """Replaces each value by what its check makes of it, or raises and replaces none."""
+        self.values.update({name: check(f"{self._label}{name}", self.values[name]) for name, check in self._checks.items()})
+
+    def __repr__(self) -> str:
+        return f"Group({', '.join(f'{name}={x!r}' for name, x in self)})"

@@ -1,0 +1,80 @@
+/* Which instruction set runs. One is in use in the whole process: the widest that the machine has, until
+ * fastlr_use_isa() says otherwise. All give the same bits, so the choice can change between any two calls. */
+#include "table.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+extern const fastlr_table fastlr_baseline_f32, fastlr_baseline_f64;
+#ifdef __x86_64__
+extern const fastlr_table fastlr_avx2_f32, fastlr_avx2_f64, fastlr_avx512_f32, fastlr_avx512_f64;
+#endif
+
+static const struct {
+    const char *name;
+    const fastlr_table *table[FASTLR_DTYPES];
+} ISAS[] = {
+    {"baseline", {&fastlr_baseline_f32, &fastlr_baseline_f64}},
+#ifdef __x86_64__
+    {"avx2", {&fastlr_avx2_f32, &fastlr_avx2_f64}},
+    {"avx512", {&fastlr_avx512_f32, &fastlr_avx512_f64}},
+#endif
+};
+enum { COUNT = sizeof ISAS / sizeof ISAS[0] };
+
+const char *fastlr_isa_name(int n)
+{
+    return n >= 0 && n < COUNT ? ISAS[n].name : NULL;
+}
+
+/* __builtin_cpu_supports asks the operating system too: a virtual machine may have the instructions, not the registers. */
+bool fastlr_isa_runs(int n)
+{
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    switch (n) {
+    case 0:
+        return __builtin_cpu_supports("sse4.2");
+    case 1:
+        return __builtin_cpu_supports("avx2");
+    case 2:
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+    default:
+        return false;
+    }
+#else
+    return n == 0;
+#endif
+}
+
+static atomic_int in_use = -1;
+
+int fastlr_isa(void)
+{
+    int n = atomic_load_explicit(&in_use, memory_order_relaxed);
+    if (n < 0) {
+        for (n = COUNT - 1; n > 0 && !fastlr_isa_runs(n); n--)
+            ;
+        fastlr_use_isa(n);
+    }
+    return n;
+}
+
+void fastlr_use_isa(int n)
+{
+    atomic_store_explicit(&in_use, n, memory_order_relaxed);
+}
+
+const fastlr_table *fastlr_table_of(fastlr_dtype dtype)
+{
+    return ISAS[fastlr_isa()].table[dtype];
+}
+
+const fastlr_rule *fastlr_find(const char *name, fastlr_dtype dtype)
+{
+    for (const fastlr_rule *const *rule = fastlr_table_of(dtype)->rules; *rule; rule++)
+        if (strcmp((*rule)->name, name) == 0)
+            return *rule;
+    return NULL;
+}

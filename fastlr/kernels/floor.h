@@ -1,0 +1,61 @@
+/* Not optimizers: the least work that a rule with k state buffers can be. They read and write the same bytes in the same
+ * loop on the same threads, with one addition for each state. bench/ quotes every rule as a fraction of its floor.
+ */
+typedef struct {
+    char none;
+} floor_hyper;
+typedef struct {
+    char none;
+} floor_step;
+typedef floor_hyper floor_0_hyper, floor_1_hyper, floor_2_hyper, floor_3_hyper;
+typedef floor_step floor_0_step, floor_1_step, floor_2_step, floor_3_step;
+
+PER_STEP floor_step floor_at(const floor_hyper *o, int64_t t, double *rate)
+{
+    (void)o, (void)t, (void)rate;
+    return (floor_step){0};
+}
+#define floor_0_at floor_at
+#define floor_1_at floor_at
+#define floor_2_at floor_at
+#define floor_3_at floor_at
+
+PER_ELEMENT out floor_0(real g, floor_step h)
+{
+    (void)h;
+    return (out){.u = g};
+}
+
+#define RULE floor_0
+#define STATES 0
+#include "sweep.h"
+
+PER_ELEMENT out floor_1(real g, real a, floor_step h)
+{
+    (void)h;
+    return (out){.u = g, .s0 = a + g};
+}
+
+#define RULE floor_1
+#define STATES 1
+#include "sweep.h"
+
+PER_ELEMENT out floor_2(real g, real a, real b, floor_step h)
+{
+    (void)h;
+    return (out){.u = g, .s0 = a + g, .s1 = b + g};
+}
+
+#define RULE floor_2
+#define STATES 2
+#include "sweep.h"
+
+PER_ELEMENT out floor_3(real g, real a, real b, real c, floor_step h)
+{
+    (void)h;
+    return (out){.u = g, .s0 = a + g, .s1 = b + g, .s2 = c + g};
+}
+
+#define RULE floor_3
+#define STATES 3
+#include "sweep.h"

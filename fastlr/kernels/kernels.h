@@ -1,0 +1,130 @@
+/* All kernels of one type and one instruction set.
+ *
+ * A template: a file in tu/ includes it once, after defining
+ *     REAL    float or double: the type of buffers and arithmetic
+ *     BITS    the unsigned integer of its size
+ *     TARGET  the instruction set as the compiler spells it; undefined for the compiler's own default
+ *     TABLE   the name of the table it defines
+ * All else is static, so that no function compiled for one instruction set can be linked into another.
+ */
+#include "table.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#ifdef TARGET
+#define PRAGMA(x) _Pragma(#x)
+#ifdef __clang__
+#define OPEN(t) PRAGMA(clang attribute push(__attribute__((target(t))), apply_to = function))
+OPEN(TARGET)
+#else
+#define OPEN(t) PRAGMA(GCC target(t))
+#pragma GCC push_options
+OPEN(TARGET)
+#endif
+#endif
+
+#define NAME_(a, b) a##_##b
+#define NAME(a, b) NAME_(a, b)
+#define TEXT_(a) #a
+#define TEXT(a) TEXT_(a)
+#define INLINED static inline __attribute__((always_inline))
+#define PER_ELEMENT INLINED /* pure, once for each element, in the buffers' type */
+#define PER_STEP static     /* once for each step, in double */
+
+typedef REAL real;
+typedef struct {
+    real scale, l2, rate, decay;
+} apply;
+typedef struct {
+    real u, s0, s1, s2; /* the direction and the new state */
+} out;
+
+/* Only correctly rounded operations (+ − × ÷ √) appear below and in the rules: the same bits everywhere. */
+
+PER_ELEMENT real root(real x)
+{
+    return _Generic((real)0, float: sqrtf, double: sqrt)(x);
+}
+
+/* (1 − a) old + a new. Not b old + (1 − b) new: narrowed to float32, b = 0.999 leaves 1 − b off by 1e-5, and b = 1 − 1e-8
+ * never forgets; narrowed itself, a = 1 − b is right to half an ulp. At a = 1 old − a old is 0: exactly new. */
+PER_ELEMENT real average(real old, real new, real a)
+{
+    return (old - a * old) + a * new;
+}
+
+/* The larger, or NaN if either is. */
+PER_ELEMENT real larger(real a, real b)
+{
+    return a > b || a != a ? a : b;
+}
+
+typedef BITS bits;
+
+/* |x| as an unsigned integer: ordered as the numbers are, with infinity and then NaN above them. */
+PER_ELEMENT bits magnitude(real x)
+{
+    bits b;
+    memcpy(&b, &x, sizeof b);
+    return b & ((bits)-1 >> 1);
+}
+
+PER_STEP bool finite(real x)
+{
+    return x - x == 0;
+}
+
+/* A double > 0, never narrowed to 0 or a denormal: ε must keep 0 / (√0 + ε) at 0. */
+PER_STEP real positive(double x)
+{
+    const double least = sizeof(real) == sizeof(float) ? (double)FLT_MIN : DBL_MIN;
+    return (real)(x > least ? x : least);
+}
+
+/* b to the t by repeated squaring: the same bits on every platform, which pow() does not promise. */
+PER_STEP double power(double b, int64_t t)
+{
+    double y = 1;
+    for (; t > 0; t >>= 1, b *= b)
+        if (t & 1)
+            y *= b;
+    return y;
+}
+
+#include "floor.h"
+#include "reduce.h"
+
+#include "rules/adagrad.h"
+#include "rules/adam.h"
+#include "rules/rmsprop.h"
+#include "rules/sgd.h"
+
+/* Every rule has its line here. */
+static const fastlr_rule *const rules[] = {
+    &adagrad_rule,
+    &adam_rule,
+    &amsgrad_rule,
+    &floor_0_rule,
+    &floor_1_rule,
+    &floor_2_rule,
+    &floor_3_rule,
+    &momentum_rule,
+    &rmsprop_rule,
+    &rmsprop_centered_rule,
+    &rmsprop_centered_momentum_rule,
+    &rmsprop_momentum_rule,
+    &sgd_rule,
+    NULL,
+};
+
+const fastlr_table TABLE = {.rules = rules, .gauge = gauge, .number = number};
+
+#ifdef TARGET
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif

@@ -1,0 +1,224 @@
+/* The thread pool: not OpenMP, whose GNU runtime does not survive fork() and whose idle threads fight torch's.
+ *
+ *  - Threads start at the first parallel call, never at import. The caller works too.
+ *  - Each thread owns one contiguous part of the range, the same one at every call of the same size, so that a model
+ *    that fits in the cores' caches stays there. A thread that is done takes pieces from the others: one that the system
+ *    has put aside delays nobody.
+ *  - A second caller, while the pool is busy, does its own work alone. Results depend on neither.
+ *  - A worker looks for the next call for SPIN_NS before it sleeps: waking takes longer than most steps.
+ *  - After fork() the child has no workers and starts its own.
+ *
+ * One call at a time holds `busy`. It writes the job, opens the gate and moves `epoch`. A worker may enter while the gate
+ * is open; the caller closes it when nothing is left to take, and waits for those inside, never for one still asleep.
+ */
+#define _GNU_SOURCE
+#include "fastlr.h"
+
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <time.h>
+
+#ifdef __x86_64__
+#include <immintrin.h>
+#endif
+
+enum { SPIN_NS = 50000, OPEN = 1 << 30 };
+
+typedef struct {
+    _Alignas(64) atomic_size_t next; /* a cache line each: every take writes it */
+    size_t end;
+} part;
+
+static struct {
+    fastlr_task task;
+    void *ctx;
+    size_t grain;
+    int threads;
+    unsigned long long float_mode; /* the caller's rounding and denormal mode: without it the bits would depend on threads */
+    part parts[FASTLR_MAX_THREADS];
+
+    _Alignas(64) atomic_uint epoch;
+    atomic_int gate; /* OPEN + the number of workers inside */
+    atomic_int asleep;
+    atomic_flag busy;
+    int workers;
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+} pool = {.busy = ATOMIC_FLAG_INIT, .mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+static inline void pause_briefly(void)
+{
+#if defined(__x86_64__)
+    _mm_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("isb");
+#endif
+}
+
+static unsigned long long get_float_mode(void)
+{
+#if defined(__x86_64__)
+    return _mm_getcsr();
+#elif defined(__aarch64__)
+    unsigned long long mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    return mode;
+#else
+    return 0;
+#endif
+}
+
+static void set_float_mode(unsigned long long mode)
+{
+#if defined(__x86_64__)
+    _mm_setcsr((unsigned)mode);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
+#else
+    (void)mode;
+#endif
+}
+
+static long long now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1000000000LL + t.tv_nsec;
+}
+
+/* Own part first, then the others', until nothing is left to take. */
+static void work(int self)
+{
+    for (int k = 0; k < pool.threads; k++) {
+        part *q = &pool.parts[(self + k) % pool.threads];
+        for (;;) {
+            const size_t first = atomic_fetch_add_explicit(&q->next, pool.grain, memory_order_relaxed);
+            if (first >= q->end)
+                break;
+            pool.task(pool.ctx, first, q->end - first < pool.grain ? q->end : first + pool.grain);
+        }
+    }
+}
+
+static void sleep_until_moved(unsigned seen)
+{
+    pthread_mutex_lock(&pool.mutex);
+    atomic_fetch_add(&pool.asleep, 1); /* before the last look: the caller moves epoch, then looks at asleep */
+    while (atomic_load(&pool.epoch) == seen)
+        pthread_cond_wait(&pool.wake, &pool.mutex);
+    atomic_fetch_sub(&pool.asleep, 1);
+    pthread_mutex_unlock(&pool.mutex);
+}
+
+static unsigned wait_until_moved(unsigned seen)
+{
+    const long long start = now();
+    for (;;) {
+        for (int i = 0; i < 64; i++) {
+            const unsigned epoch = atomic_load_explicit(&pool.epoch, memory_order_acquire);
+            if (epoch != seen)
+                return epoch;
+            pause_briefly();
+        }
+        if (now() - start > SPIN_NS)
+            sleep_until_moved(seen);
+    }
+}
+
+static bool enter(void)
+{
+    int gate = atomic_load(&pool.gate);
+    while (gate & OPEN)
+        if (atomic_compare_exchange_weak(&pool.gate, &gate, gate + 1))
+            return true;
+    return false;
+}
+
+static void *worker(void *number)
+{
+    const int self = (int)(intptr_t)number;
+    for (unsigned epoch = 0;;) {
+        epoch = wait_until_moved(epoch);
+        if (!enter())
+            continue;
+        if (self < pool.threads) {
+            set_float_mode(pool.float_mode);
+            work(self);
+        }
+        atomic_fetch_sub(&pool.gate, 1);
+    }
+    return NULL;
+}
+
+static void child_after_fork(void)
+{
+    pool.workers = 0;
+    atomic_store(&pool.epoch, 0);
+    atomic_store(&pool.gate, 0);
+    atomic_store(&pool.asleep, 0);
+    atomic_flag_clear(&pool.busy);
+    pthread_mutex_init(&pool.mutex, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+}
+
+/* Starts workers up to `wanted`; returns how many there are. They take no signals: those are the program's. */
+static int start_workers(int wanted)
+{
+    static bool registered;
+    if (!registered)
+        registered = pthread_atfork(NULL, NULL, child_after_fork) == 0;
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
+    while (registered && pool.workers < wanted) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, worker, (void *)(intptr_t)(pool.workers + 1)) != 0)
+            break;
+        pthread_detach(thread);
+        pool.workers++;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return pool.workers;
+}
+
+void fastlr_parallel(size_t count, int threads, fastlr_task task, void *ctx)
+{
+    if (threads > FASTLR_MAX_THREADS)
+        threads = FASTLR_MAX_THREADS;
+    if ((size_t)threads > count)
+        threads = (int)count;
+    if (threads <= 1 || atomic_flag_test_and_set_explicit(&pool.busy, memory_order_acquire)) {
+        if (count)
+            task(ctx, 0, count);
+        return;
+    }
+    if (pool.workers < threads - 1)
+        threads = start_workers(threads - 1) + 1;
+
+    pool.task = task;
+    pool.ctx = ctx;
+    pool.threads = threads;
+    pool.float_mode = get_float_mode();
+    for (int k = 0; k < threads; k++) {
+        atomic_store_explicit(&pool.parts[k].next, count * (size_t)k / (size_t)threads, memory_order_relaxed);
+        pool.parts[k].end = count * (size_t)(k + 1) / (size_t)threads;
+    }
+    pool.grain = count / (size_t)threads / 8 + 1; /* an eighth of a part: few takes, little to wait for at the end */
+    atomic_store(&pool.gate, OPEN);
+    atomic_fetch_add(&pool.epoch, 1);
+    if (atomic_load(&pool.asleep) > 0) {
+        pthread_mutex_lock(&pool.mutex);
+        pthread_cond_broadcast(&pool.wake);
+        pthread_mutex_unlock(&pool.mutex);
+    }
+    work(0);
+    atomic_fetch_sub(&pool.gate, OPEN);
+    for (int i = 1; atomic_load_explicit(&pool.gate, memory_order_acquire) != 0; i++)
+        if (i % 1024)
+            pause_briefly();
+        else
+            sched_yield(); /* more threads than processors: the worker we wait for may need ours */
+    atomic_flag_clear_explicit(&pool.busy, memory_order_release);
+}

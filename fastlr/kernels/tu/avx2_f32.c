@@ -1,0 +1,7 @@
+#ifdef __x86_64__
+#define REAL float
+#define BITS uint32_t
+#define TARGET "avx2"
+#define TABLE fastlr_avx2_f32
+#include "../kernels.h"
+#endif

@@ -1,0 +1,7 @@
+#ifdef __x86_64__
+#define TARGET "sse4.2"
+#endif
+#define REAL float
+#define BITS uint32_t
+#define TABLE fastlr_baseline_f32
+#include "../kernels.h"
