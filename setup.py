@@ -24,6 +24,7 @@ class ParallelBuild(build_ext):
             )
 
         ext.sources, sources = [], ext.sources
+        ext.depends = [*ext.depends, *sources]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             ext.extra_objects = [o for objects in pool.map(compile, sources) for o in objects]
         super().build_extension(ext)

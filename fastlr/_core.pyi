@@ -33,7 +33,7 @@ class Plan:
         kind: str,
         params: list[Any],
         names: list[str],
-        state: list[list[Any]],
+        state: Mapping[str, list[Any]],
         pieces: list[tuple[int, int, int, int]],
         groups: int,
     ) -> None: ...
@@ -44,7 +44,7 @@ class Plan:
     def set_steps(self, step_count: int, made: list[int]) -> None: ...
     def load(
         self,
-        state: list[list[Any]],
+        state: Mapping[str, list[Any]],
         step_count: int,
         made: list[int],
         updates: Sequence[tuple[dict[str, Any], Mapping[str, Any]]],

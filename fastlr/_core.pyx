@@ -17,8 +17,9 @@ from cpython.buffer cimport (
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.float cimport DBL_MAX, FLT_MAX
-from libc.math cimport fabs, isfinite, isnan
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.math cimport fabs
+from libc.stdint cimport int64_t, uintptr_t
+from libc.stdlib cimport qsort
 from libc.string cimport memcpy, memset
 
 from fastlr.buffers import as_array, refuse
@@ -120,8 +121,44 @@ def use_isa(str name):
 
 # ---- buffers --------------------------------------------------------------------------------------------------------
 
-cdef struct interval:
-    uintptr_t first, last
+cdef struct extent:
+    uintptr_t first, last  # [first, last): never empty
+    size_t owner           # an index that says whose it is
+
+
+cdef int before(const void *a, const void *b) noexcept nogil:
+    cdef uintptr_t x = (<const extent *>a).first, y = (<const extent *>b).first
+    return (x > y) - (x < y)
+
+
+cdef size_t add_extent(extent *to, size_t count, const Py_buffer *view, size_t owner) noexcept:
+    """Appends the view's memory if it has any; returns the new count."""
+    if view.len == 0:
+        return count
+    to[count] = extent(<uintptr_t>view.buf, <uintptr_t>view.buf + <size_t>view.len, owner)
+    return count + 1
+
+
+cdef size_t sort_extents(extent *x, size_t count) noexcept:
+    """Sorts by address; returns the index of one that overlaps the one after it, or count."""
+    qsort(x, count, sizeof(extent), before)
+    for k in range(1, count):
+        if x[k].first < x[k - 1].last:
+            return k - 1
+    return count
+
+
+cdef size_t find_extent(const extent *x, size_t count, const Py_buffer *view) noexcept:
+    """The index of one, among sorted disjoint ones, that shares memory with the view, or count."""
+    cdef uintptr_t first = <uintptr_t>view.buf, last = first + <size_t>view.len
+    cdef size_t low = 0, high = count, middle
+    while low < high:
+        middle = low + (high - low) // 2
+        if x[middle].last <= first:
+            low = middle + 1
+        else:
+            high = middle
+    return low if first < last and low < count and x[low].first < last else count
 
 
 cdef bint has_format(const Py_buffer *view, char kind) noexcept:
@@ -150,39 +187,6 @@ cdef bint pin(object x, Py_buffer *view, char kind, bint writable) except -1:
         return True
     PyBuffer_Release(view)
     return False
-
-
-cdef interval extent(const Py_buffer *view) noexcept:
-    return interval(<uintptr_t>view.buf, <uintptr_t>view.buf + <size_t>view.len)
-
-
-cdef class Extents:
-    """Sorted, disjoint ranges of memory, each with the name of its owner."""
-    cdef list ranges
-
-    def __init__(self, ranges):
-        self.ranges = sorted(r for r in ranges if r[0] < r[1])
-        for (_, last, name), (first, _, other) in zip(self.ranges, self.ranges[1:]):
-            if first < last:
-                raise ValueError(
-                    f"{other} and {name} must not overlap, but they share memory; pass each buffer once, "
-                    "and views that do not overlap"
-                )
-
-    cdef owner(self, interval x):
-        """The name of a range that shares memory with x, or None."""
-        cdef Py_ssize_t low = 0, high = len(self.ranges), middle
-        if x.first == x.last:
-            return None
-        while low < high:
-            middle = (low + high) // 2
-            if <uintptr_t>self.ranges[middle][1] <= x.first:
-                low = middle + 1
-            else:
-                high = middle
-        if low < len(self.ranges) and <uintptr_t>self.ranges[low][0] < x.last:
-            return self.ranges[low][2]
-        return None
 
 
 # ---- one optimizer's step -------------------------------------------------------------------------------------------
@@ -235,8 +239,8 @@ cdef class Plan:
         "f" for float32, "d" for float64: the type of every buffer.
     params : list of arrays
         The entries. `names` has what errors call them, without the leading "params".
-    state : list of lists of arrays
-        For each state of the rule, one array an entry, of that entry's size.
+    state : dict of str to list of arrays
+        For each state of the rule, in its order, one array an entry, of that entry's size.
     pieces : list of (entry, offset, n, group)
         How the entries are cut into groups; in order, without gaps.
     """
@@ -245,7 +249,7 @@ cdef class Plan:
     cdef fastlr_dtype dtype
     cdef int states
     cdef size_t entries, count, groups
-    cdef list names
+    cdef list names, keys
     cdef Py_buffer *views         # entries x (1 + states): parameters, then each state
     cdef size_t pinned
     cdef Py_buffer *grads         # of the step under way
@@ -259,15 +263,16 @@ cdef class Plan:
     cdef fastlr_partial *scratch
     cdef int64_t *t               # updates made, an entry each
     cdef readonly int64_t step_count
-    cdef Extents owned
+    cdef extent *owned            # parameters and state, sorted; then room for gradients
+    cdef size_t owned_count
 
-    def __cinit__(self, str rule, str kind, list params, list names, list state, list pieces, size_t groups):
+    def __cinit__(self, str rule, str kind, list params, list names, dict state, list pieces, size_t groups):
         cdef size_t k, entry, offset, n, group, total = 0
         cdef const fastlr_rule *found
         self.rule = rule
         self.kind = <char>ord(kind)
         self.dtype = FASTLR_F32 if kind == "f" else FASTLR_F64
-        self.names = names
+        self.names, self.keys = names, list(state)
         found = fastlr_find(rule.encode(), self.dtype)
         if found == NULL or found.states != len(state):
             raise ValueError(f"no rule {rule!r} with {len(state)} states")
@@ -283,18 +288,13 @@ cdef class Plan:
         self.spans = <fastlr_span *>new_array(self.count, sizeof(fastlr_span))
         self.hypers = <fastlr_hyper *>new_array(groups, sizeof(fastlr_hyper))
 
-        ranges = []
-        for what, arrays in [("params", params)] + [(f"state[{k}]", s) for k, s in enumerate(state)]:
-            for name, x in zip(names, arrays, strict=True):
-                k = self.pinned % self.entries
-                if not pin(x, &self.views[self.pinned], self.kind, True):
-                    refuse(what + name, x, kind, None, True)
-                self.pinned += 1
-                if self.views[self.pinned - 1].len != self.views[k].len:
-                    raise ValueError(f"{what}{name}: expected the size of params{name}")
-                here = extent(&self.views[self.pinned - 1])
-                ranges.append((here.first, here.last, what + name))
-        self.owned = Extents(ranges)
+        self.owned = <extent *>new_array(self.entries * <size_t>(2 + self.states), sizeof(extent))
+        self.bind(params)
+        for arrays in state.values():
+            self.bind(arrays)
+        k = sort_extents(self.owned, self.owned_count)
+        if k < self.owned_count:
+            raise_overlap(self.label(self.owned[k].owner), self.label(self.owned[k + 1].owner))
         for k, (entry, offset, n, group) in enumerate(pieces):
             self.pieces[k] = piece(entry, offset, n, group)
             total += n
@@ -305,8 +305,27 @@ cdef class Plan:
             PyBuffer_Release(&self.views[k])
         for block in (<uintptr_t>self.views, <uintptr_t>self.grads, <uintptr_t>self.given, <uintptr_t>self.seen,
                       <uintptr_t>self.t, <uintptr_t>self.pieces, <uintptr_t>self.steps, <uintptr_t>self.spans,
-                      <uintptr_t>self.hypers, <uintptr_t>self.scratch):
+                      <uintptr_t>self.hypers, <uintptr_t>self.scratch, <uintptr_t>self.owned):
             PyMem_Free(<void *><uintptr_t>block)
+
+    cdef int bind(self, arrays) except -1:
+        """Pins the arrays of the parameters, or of the next state."""
+        cdef size_t k
+        cdef Py_buffer *view
+        for k, x in enumerate(arrays):
+            view = &self.views[self.pinned]
+            if not pin(x, view, self.kind, True):
+                refuse(self.label(self.pinned), x, chr(self.kind), None, True)
+            self.owned_count = add_extent(self.owned, self.owned_count, view, self.pinned)
+            self.pinned += 1
+            if view.len != self.views[k].len:
+                raise ValueError(f"{self.label(self.pinned - 1)} must have the size of params{self.names[k]}")
+        return 0
+
+    cdef str label(self, size_t owner):
+        """What errors call a bound buffer, by its place in `views`."""
+        key = owner // self.entries
+        return (f"state[{self.keys[key - 1]!r}]" if key else "params") + self.names[owner % self.entries]
 
     @property
     def steps_made(self):
@@ -318,7 +337,7 @@ cdef class Plan:
         for k in range(self.entries):
             self.t[k] = made[k]
 
-    def load(self, list state, int64_t step_count, list made, list updates):
+    def load(self, dict state, int64_t step_count, list made, list updates):
         """Takes over state (arrays like those bound), step numbers and (dict, new items): all, or with an error nothing.
 
         In C from the first write on, so that not even Ctrl-C can come between.
@@ -326,7 +345,7 @@ cdef class Plan:
         cdef size_t k, pinned = 0, count = self.entries * <size_t>self.states
         cdef Py_buffer *source = <Py_buffer *>new_array(count, sizeof(Py_buffer))
         try:
-            for arrays in state:
+            for arrays in state.values():
                 for x in arrays:
                     if not pin(x, &source[pinned], self.kind, False):
                         raise TypeError("state must be arrays of the parameters' dtype")
@@ -430,25 +449,24 @@ cdef class Plan:
 
     cdef int check_overlap(self, bint zero) except -1:
         """Gradients against parameters and state; against each other too if they will be written."""
-        cdef size_t k
+        cdef size_t k, other, count = 0
+        cdef extent *grads = self.owned + self.owned_count
         cdef bint same = zero <= self.seen_zero
         for k in range(self.entries):
             same = same and self.seen[k] == self.grads[k].buf
         if same:
             return 0
-        ranges = []
         for k in range(self.entries):
             if not self.given[k]:
                 continue
-            here = extent(&self.grads[k])
-            other = self.owned.owner(here)
-            if other is not None:
-                raise ValueError(
-                    f"grads{self.names[k]} and {other} must not overlap, but they share memory; pass a gradient of its own"
-                )
+            other = find_extent(self.owned, self.owned_count, &self.grads[k])
+            if other < self.owned_count:
+                raise_overlap("grads" + self.names[k], self.label(self.owned[other].owner))
             if zero:
-                ranges.append((here.first, here.last, "grads" + self.names[k]))
-        Extents(ranges)
+                count = add_extent(grads, count, &self.grads[k], k)
+        k = sort_extents(grads, count)
+        if k < count:
+            raise_overlap("grads" + self.names[grads[k].owner], "grads" + self.names[grads[k + 1].owner])
         for k in range(self.entries):
             self.seen[k] = self.grads[k].buf
         self.seen_zero = zero
@@ -494,6 +512,12 @@ cdef class Plan:
                 used += 1
             self.spans[k].step = &self.steps[used - 1]
         return 0
+
+
+cdef raise_overlap(str one, str other):
+    raise ValueError(
+        f"{one} and {other} must not overlap, but they share memory; pass each buffer once, and views that do not overlap"
+    )
 
 
 cdef void *new_array(size_t count, size_t size) except NULL:

@@ -47,7 +47,7 @@ class Adam(Optimizer):
     >>> p = np.ones(3, np.float32)
     >>> Adam(p, lr=0.1).step(np.float32([1, -2, 0])).step
     1
-    >>> p
+    >>> p.round(6)
     array([0.9, 1.1, 1. ], dtype=float32)
 
     References
@@ -104,7 +104,7 @@ class AdamW(Optimizer):
     >>> AdamW(p, lr=0.1, weight_decay=0.5).step(np.float32([1, -2, 0])).lr
     0.1
     >>> p
-    array([0.85      , 1.05      , 0.95      ], dtype=float32)
+    array([0.85, 1.05, 0.95], dtype=float32)
 
     References
     ----------
@@ -164,7 +164,7 @@ class AMSGrad(Optimizer):
     >>> opt = AMSGrad(p, lr=0.1, betas=(0, 0))
     >>> for g in (4, 2):
     ...     _ = opt.step(np.float32([g]))
-    >>> p, opt.state["v"], opt.state["x"]
+    >>> p.round(6), opt.state["v"], opt.state["x"]
     (array([0.85], dtype=float32), array([4.], dtype=float32), array([16.], dtype=float32))
 
     References

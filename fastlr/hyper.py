@@ -18,9 +18,12 @@ Check = Callable[[str, Any], Any]
 
 def real(name: str, x: object) -> float:
     """A finite real number; booleans and strings are not numbers."""
-    if isinstance(x, bool | np.bool_) or not isinstance(x, numbers.Real):
+    if type(x) is float:  # nearly always: an abstract class takes longer to ask
+        value = x
+    elif isinstance(x, numbers.Real) and not isinstance(x, bool):
+        value = float(x)
+    else:
         raise TypeError(f"{name} must be a real number, got {x!r} ({type(x).__name__})")
-    value = float(x)
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {x!r}")
     return value
@@ -89,36 +92,36 @@ class Group:
     ValueError: lr must be finite and >= 0, got -1
     """
 
-    __slots__ = ("_changed", "_checks", "_label", "values")
-
-    values: dict[str, Any]
+    __slots__ = ("__dict__", "_changed", "_checks", "_label")  # __dict__ has the hyper-parameters and nothing else
 
     def __init__(self, label: str, checks: Mapping[str, Check], values: Mapping[str, Any], changed: list[bool]) -> None:
-        for name, x in (("_label", label), ("_checks", checks), ("values", dict(values)), ("_changed", changed)):
+        for name, x in (("_label", label), ("_checks", checks), ("_changed", changed)):
             object.__setattr__(self, name, x)
+        vars(self).update(values)
         changed[0] = True
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.values[name]
-        except KeyError:
-            raise AttributeError(self._unknown(name)) from None
 
     def __setattr__(self, name: str, x: Any) -> None:
         if name not in self._checks:
             raise AttributeError(self._unknown(name))
-        self.values[name] = x
+        vars(self)[name] = x
         self._changed[0] = True
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(self._unknown(name))
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name} cannot be deleted; set it to its default")
 
     def _unknown(self, name: str) -> str:
         return f"no hyper-parameter {name!r}; there are {', '.join(self._checks)}"
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
-        return iter(self.values.items())
+        return iter(vars(self).items())
 
     def check(self) -> None:
         """Replaces each value by what its check makes of it, or raises and replaces none."""
-        self.values.update({name: check(f"{self._label}{name}", self.values[name]) for name, check in self._checks.items()})
+        label, values = self._label, vars(self)
+        vars(self).update({name: check(label + name, values[name]) for name, check in self._checks.items()})
 
     def __repr__(self) -> str:
         return f"Group({', '.join(f'{name}={x!r}' for name, x in self)})"

@@ -114,7 +114,7 @@ class Optimizer(ABC):
         self.state: Mapping[str, Any] = MappingProxyType({k: self._structure.build(s) for k, s in state.items()})
         self._entries = state
         self._plan = _core.Plan(
-            self.rule, dtype.char, arrays, self._structure.names, list(state.values()), owners, len(self.groups)
+            self.rule, dtype.char, arrays, self._structure.names, state, owners, len(self.groups)
         )
         self._refresh()
 
@@ -338,9 +338,9 @@ class Optimizer(ABC):
                     )
                 checked = self._group(f"state_dict['groups'][{k}].", {**own, "lr": group.lr if own["lr"] is None else own["lr"]})
                 self.kernel(checked)
-                updates.append((group.values, dict(checked)))
+                updates.append((vars(group), dict(checked)))
             _expect("state_dict['state']", set(saved["state"]), set(self.states))
-            arrays = [self._collect(key, saved["state"][key]) for key in self.states]
+            arrays = {key: self._collect(key, saved["state"][key]) for key in self.states}
             self._plan.load(arrays, step, steps, updates)
             self._changed[0] = True
 
