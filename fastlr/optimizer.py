@@ -159,6 +159,8 @@ class Optimizer(ABC):
     ) -> tuple[Structure, tuple[Group, ...], list[Piece]]:
         parts, groups, owners, entry = {}, [], [], 0
         for k, own in enumerate(given):
+            if not isinstance(own, Mapping) or "params" not in own:
+                raise TypeError(f'groups[{k}] must be a dict with "params" and hyper-parameters, got {type(own).__name__}')
             values = {name: x for name, x in own.items() if name != "params"}
             groups.append(self._group(f"groups[{k}].", {**dict(defaults), **values}))
             parts[k] = structure_of(own["params"], f"[{k}]")

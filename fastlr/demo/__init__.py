@@ -26,7 +26,8 @@ def run(png: str) -> int:
             if (error.name or "").partition(".")[0] not in _EXTRAS:
                 raise
             print(
-                "fastlr demo needs scikit-learn, matplotlib and rich: pip install 'fastlr-kernels[demo]'", file=sys.stderr
+                "fastlr demo needs scikit-learn, matplotlib and rich: pip install 'fastlr-kernels[demo]'",
+                file=sys.stderr,
             )
             return 1
         return demonstrate(png)

@@ -13,9 +13,7 @@ from fastlr.buffers import Array
 State = dict[str, Array]
 
 
-def sgd(
-    p: Array, g: Array, state: State, t: int, lr: float, momentum: float = 0.0, nesterov: bool = False
-) -> None:
+def sgd(p: Array, g: Array, state: State, t: int, lr: float, momentum: float = 0.0, nesterov: bool = False) -> None:
     if not momentum:
         p -= lr * g
         return

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fastlr.buffers import Array
 from fastlr.demo.network import Network
 from fastlr.demo.rules import Rule
 from fastlr.demo.training import BATCH, SEED, SIZES
+
+if TYPE_CHECKING:  # digits imports scikit-learn
+    from fastlr.demo.digits import Digits
 
 CALLS = 400
 TOLERANCE = 1e-5  # of the update; float32 rounds at 6e-8, about ten times in a step
@@ -34,7 +36,7 @@ class StepTime(NamedTuple):
         return self.numpy / self.fastlr
 
 
-def compare(name: str, rule: Rule, x: Array, labels: Array) -> None:
+def compare(name: str, rule: Rule, data: Digits) -> None:
     """Takes a few steps with both, on the demo's network; raises `Disagreement` unless they are equal up to rounding."""
     network = Network(SIZES, SEED)
     start = network.params.data.copy()
@@ -42,7 +44,7 @@ def compare(name: str, rule: Rule, x: Array, labels: Array) -> None:
     optimizer, plain = rule.build(network.params, rule.lr), rule.build_plain(p, rule.lr)
     for k in range(_COMPARED):
         batch = slice(k * BATCH, (k + 1) * BATCH)
-        network.gradients(x[batch], labels[batch])
+        network.gradients(data.train_x[batch], data.train_labels[batch])
         optimizer.step(network.grads)
         plain(network.grads.data)
     ours = network.params.data
@@ -50,15 +52,17 @@ def compare(name: str, rule: Rule, x: Array, labels: Array) -> None:
     bound = TOLERANCE * np.abs(ours - start).max() + _COMPARED * np.spacing(np.abs(ours).max())
     worst = np.abs(ours - p).max()
     if not worst <= bound:
-        raise Disagreement(f"{name}: plain NumPy and fastlr differ by {worst:.2g} after {_COMPARED} steps, over {bound:.2g}")
+        raise Disagreement(
+            f"{name}: plain NumPy and fastlr differ by {worst:.2g} after {_COMPARED} steps, over {bound:.2g}"
+        )
 
 
-def measure(rule: Rule, x: Array, labels: Array) -> StepTime:
+def measure(rule: Rule, data: Digits) -> StepTime:
     """Times both in turn, on copies of the demo's parameters, so that a disturbance meets both alike."""
     network = Network(SIZES, SEED)
     p = network.params.data.copy()
     optimizer, plain = rule.build(network.params, rule.lr), rule.build_plain(p, rule.lr)
-    network.gradients(x[:BATCH], labels[:BATCH])
+    network.gradients(data.train_x[:BATCH], data.train_labels[:BATCH])
     grads, clock = network.grads, time.perf_counter_ns
     ours, theirs = [], []
     for _ in range(_WARM + CALLS):

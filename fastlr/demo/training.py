@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlr.buffers import Array
 from fastlr.demo.network import Network
 from fastlr.demo.rules import Rule, warmup_cosine
+
+if TYPE_CHECKING:  # digits imports scikit-learn
+    from fastlr.demo.digits import Digits
 
 SIZES = (64, 256, 128, 10)
 EPOCHS = 60
@@ -36,10 +39,7 @@ class History:
 
 def train(
     rule: Rule,
-    train_x: Array,
-    train_labels: Array,
-    test_x: Array,
-    test_labels: Array,
+    data: Digits,
     *,
     epochs: int = EPOCHS,
     watch: Callable[[History], None] = lambda history: None,
@@ -50,21 +50,23 @@ def train(
     """
     network = Network(SIZES, SEED)
     random = np.random.default_rng(SEED)
-    steps_an_epoch = len(train_x) // BATCH  # a last, smaller batch is left out: another order brings its samples back
+    steps_an_epoch = (
+        len(data.train_x) // BATCH
+    )  # a last, smaller batch is left out: another order brings its samples back
     optimizer = rule.build(network.params, warmup_cosine(rule.lr, epochs * steps_an_epoch))
     history = History(steps_an_epoch)
     for _ in range(epochs):
         start = time.perf_counter()
         losses = []
-        order = random.permutation(len(train_x))
+        order = random.permutation(len(data.train_x))
         for k in range(0, steps_an_epoch * BATCH, BATCH):
             batch = order[k : k + BATCH]
-            losses.append(network.gradients(train_x[batch], train_labels[batch]))
+            losses.append(network.gradients(data.train_x[batch], data.train_labels[batch]))
             report = optimizer.step(network.grads)
             history.lr.append(report.lr)
         history.seconds += time.perf_counter() - start
 
-        test_loss, accuracy = network.evaluate(test_x, test_labels)
+        test_loss, accuracy = network.evaluate(data.test_x, data.test_labels)
         history.train_loss.append(sum(losses) / len(losses))
         history.test_loss.append(test_loss)
         history.accuracy.append(accuracy)
