@@ -1,0 +1,79 @@
+"""The vectorisation gate: every loop of every rule, for every type and instruction set, must be vectorised.
+
+Compiles each file of kernels/tu/ as setup.py does, with the compiler's report on. gcc names the line of a loop but not the
+rule it belongs to, so the gate compiles each rule alone: the template is included once, with one `sweep.h`, and the report
+must have a remark for each of its two loops (with and without zeroing the gradients), of the width of the instruction set.
+
+    python tools/vectorised.py [--cc gcc]
+"""
+
+import argparse
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+KERNELS = ROOT / "fastlr" / "kernels"
+FLAGS = re.search(r"^FLAGS = \[(.*)\]", (ROOT / "setup.py").read_text(), re.M).group(1).replace('"', "").split(", ")
+WIDTH = {"baseline": 16, "avx2": 32, "avx512": 64}  # bytes of a register, x86-64
+REMARK = {
+    "gcc": (["-fopt-info-vec-optimized"], r"(\w+\.h):(\d+):\d+: optimized: loop vectorized using (\d+) byte vectors"),
+    "clang": (["-Rpass=loop-vectorize"], r"(\w+\.h):(\d+):\d+: remark: vectorized loop \(vectorization width: (\d+)"),
+}
+
+
+def rules() -> dict[str, list[str]]:
+    """{header: rules in it}, as the template is included in them."""
+    headers = [*sorted(KERNELS.glob("rules/*.h")), KERNELS / "floor.h"]
+    return {str(h.relative_to(KERNELS)): re.findall(r"#define RULE (\w+)", h.read_text()) for h in headers}
+
+
+def source(unit: pathlib.Path, header: str, rule: str) -> str:
+    """The translation unit, with all entries but one rule's left out of the table, so that only its loops are compiled."""
+    text = (KERNELS / "kernels.h").read_text()
+    table = re.search(r"static const fastlr_rule \*const rules\[\] = \{(.*?)\};", text, re.S)
+    text = text[: table.start(1)] + f"&{rule}_rule, NULL" + text[table.end(1) :]
+    text = text.replace(".gauge = gauge, .number = number", "")
+    return re.sub(r'#include "../kernels.h"', lambda _: text, unit.read_text())
+
+
+def remarks(cc: str, unit: pathlib.Path, header: str, rule: str) -> set[tuple[str, int]]:
+    """(file, bytes) of every vectorised loop that the compiler reports."""
+    flags, pattern = REMARK["clang" if "clang" in cc else "gcc"]
+    item = 8 if unit.stem.endswith("f64") else 4
+    with tempfile.NamedTemporaryFile("w", suffix=".c") as file:
+        file.write(source(unit, header, rule))
+        file.flush()
+        includes = [f"-I{KERNELS}", f"-I{KERNELS.parent / 'include'}"]
+        command = [cc, *FLAGS, "-w", *flags, *includes, "-c", file.name, "-o", "/dev/null"]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\n{done.stderr}")
+    scale = item if "clang" in cc else 1
+    return [(name, int(width) * scale) for name, _, width in re.findall(pattern, done.stderr)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cc", default="gcc")
+    cc = parser.parse_args().cc
+    units = sorted((KERNELS / "tu").glob("*.c"))
+    failed = 0
+    for header, names in rules().items():
+        for rule in names:
+            row = []
+            for unit in units:
+                isa = unit.stem.split("_")[0]
+                wide = [w for name, w in remarks(cc, unit, header, rule) if name == "sweep.h" and w == WIDTH[isa]]
+                # Two loops; the compiler may make several of one, by the loop-invariant conditions, never fewer.
+                row.append(f"{unit.stem} {len(wide)}")
+                failed += len(wide) < 2
+            print(f"{rule:26} {'   '.join(row)}")
+    print(f"{failed} rules not vectorised" if failed else f"every rule vectorised by {cc}")
+    return failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
