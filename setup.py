@@ -1,6 +1,7 @@
 """Builds fastlr._core: the Cython shim and the C kernels. All else is in pyproject.toml.
 
-No flag here names an instruction set: kernels/tu/*.c do, each for itself, so the module runs on any machine of its kind.
+No flag here names an instruction set: kernels/tu/*.c do, each for itself, so the module runs on any machine of its
+kind.
 """
 
 import os

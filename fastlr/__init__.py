@@ -1,6 +1,7 @@
 """fastlr: the optimizer step for CPUs.
 
-Update rules as compiled kernels that work in place on large flat buffers; the same bits on any machine and thread count.
+Update rules as compiled kernels that work in place on large flat buffers; the same bits on any machine and thread
+count.
 """
 
 from importlib.metadata import version
@@ -11,7 +12,7 @@ from fastlr.adagrad import Adagrad
 from fastlr.adam import Adam, AdamW, AMSGrad
 from fastlr.buffers import FlatBuffer
 from fastlr.config import get_num_threads, isa, num_threads, set_num_threads
-from fastlr.hyper import Group
+from fastlr.groups import Group
 from fastlr.optimizer import Optimizer
 from fastlr.rmsprop import RMSprop
 from fastlr.sgd import SGD

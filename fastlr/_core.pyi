@@ -1,5 +1,5 @@
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, final
 
 MAX_THREADS: Final[int]
 BLOCK: Final[int]
@@ -14,6 +14,7 @@ def isas() -> dict[str, bool]: ...
 def isa() -> str: ...
 def use_isa(name: str) -> None: ...
 
+@final
 class Report:
     @property
     def step(self) -> int: ...
@@ -26,17 +27,18 @@ class Report:
     @property
     def skipped(self) -> bool: ...
 
+@final
 class Plan:
-    def __init__(
-        self,
+    def __new__(
+        cls,
         rule: str,
         kind: str,
         params: list[Any],
         names: list[str],
         state: Mapping[str, list[Any]],
-        pieces: list[tuple[int, int, int, int]],
+        pieces: Sequence[tuple[int, int, int, int]],
         groups: int,
-    ) -> None: ...
+    ) -> Plan: ...
     @property
     def step_count(self) -> int: ...
     @property

@@ -1,11 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-# cython: freethreading_compatible=True
+# cython: freethreading_compatible=True, auto_pickle=False, autotestdict=False
 """All the Cython there is: Python objects in, checked pointers out, one call without the GIL.
 
 1. A `Plan` binds parameters and state once: checked, pinned (a bound array cannot be resized) and cut into pieces.
 2. `Plan.step` takes the gradients, checks everything, and only then writes: what follows the last check cannot fail.
 3. No arithmetic on elements happens here; that is C, in kernels/.
 """
+cimport cython
 from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS,
     PyBUF_FORMAT,
@@ -191,6 +192,7 @@ cdef bint pin(object x, Py_buffer *view, char kind, bint writable) except -1:
 
 # ---- one optimizer's step -------------------------------------------------------------------------------------------
 
+@cython.final
 cdef class Report:
     """What one call of `Optimizer.step` did.
 
@@ -228,6 +230,7 @@ cdef struct piece:
     size_t entry, offset, n, group
 
 
+@cython.final
 cdef class Plan:
     """Parameters and state, bound to a rule.
 
@@ -266,7 +269,7 @@ cdef class Plan:
     cdef extent *owned            # parameters and state, sorted; then room for gradients
     cdef size_t owned_count
 
-    def __cinit__(self, str rule, str kind, list params, list names, dict state, list pieces, size_t groups):
+    def __cinit__(self, str rule, str kind, list params, list names, dict state, pieces, size_t groups):
         cdef size_t k, entry, offset, n, group, total = 0
         cdef const fastlr_rule *found
         self.rule = rule
@@ -338,7 +341,7 @@ cdef class Plan:
             self.t[k] = made[k]
 
     def load(self, dict state, int64_t step_count, list made, list updates):
-        """Takes over state (arrays like those bound), step numbers and (dict, new items): all, or with an error nothing.
+        """Takes over state (arrays like those bound), step numbers and (dict, new items): all, or with an error none.
 
         In C from the first write on, so that not even Ctrl-C can come between.
         """
@@ -397,7 +400,7 @@ cdef class Plan:
                 if clip_norm >= 0 and not norm + 1e-6 <= clip_norm:
                     scale *= clip_norm / (norm + 1e-6)
                 if nonfinite != _PROPAGATE and not (
-                    stats.finite and fabs(scale) * stats.largest <= (FLT_MAX if self.kind == c"f" else DBL_MAX)
+                    stats.finite and fabs(scale) * stats.largest <= (<double>FLT_MAX if self.kind == c"f" else DBL_MAX)
                 ):
                     if nonfinite == _RAISE:
                         raise FloatingPointError(
@@ -505,9 +508,10 @@ cdef class Plan:
                 group, t = c.group, self.t[c.entry] + 1
                 self.hypers[group].scale = scale
                 if not rule.prepare(&self.hypers[group], t, &self.steps[used]):
+                    dtype = "float32" if self.kind == c"f" else "float64"
                     raise ValueError(
-                        f"lr, weight_decay and grad_scale must stay finite in {'float32' if self.kind == c'f' else 'float64'}, "
-                        f"got lr {self.hypers[group].lr} and a gradient scale of {scale}; use smaller ones"
+                        f"lr, weight_decay and grad_scale must stay finite in {dtype}, got lr {self.hypers[group].lr} "
+                        f"and a gradient scale of {scale}; use smaller ones"
                     )
                 used += 1
             self.spans[k].step = &self.steps[used - 1]
@@ -516,7 +520,8 @@ cdef class Plan:
 
 cdef raise_overlap(str one, str other):
     raise ValueError(
-        f"{one} and {other} must not overlap, but they share memory; pass each buffer once, and views that do not overlap"
+        f"{one} and {other} must not overlap, but they share memory; "
+        "pass each buffer once, and views that do not overlap"
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastlr.hyper import Group, nonnegative, positive
+from fastlr.groups import Group
+from fastlr.hyper import nonnegative, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class Adagrad(Optimizer):
 
     Notes
     -----
-    The same update as ``torch.optim.Adagrad`` up to rounding; torch accepts ε = 0 too. State: ``s`` (torch: sum). Moves 20
-    bytes a float32 parameter.
+    The same update as ``torch.optim.Adagrad`` up to rounding; torch accepts ε = 0 too. State: ``s`` (torch: sum).
+    Moves 20 bytes a float32 parameter.
 
     Examples
     --------

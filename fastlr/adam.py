@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fastlr.hyper import Group, pair_of_betas, positive
+from fastlr.groups import Group
+from fastlr.hyper import pair_of_betas, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class Adam(Optimizer):
 
     Notes
     -----
-    The same update as ``torch.optim.Adam`` up to rounding; torch accepts ε = 0 too. State: ``m``, ``v`` (torch: exp_avg,
-    exp_avg_sq). Moves 28 bytes a float32 parameter.
+    The same update as ``torch.optim.Adam`` up to rounding; torch accepts ε = 0 too. State: ``m``, ``v`` (torch:
+    exp_avg, exp_avg_sq). Moves 28 bytes a float32 parameter.
 
     Examples
     --------
@@ -154,8 +155,8 @@ class AMSGrad(Optimizer):
     Notes
     -----
     The same update as ``torch.optim.Adam(amsgrad=True)`` up to rounding: the maximum is over the uncorrected v (optax
-    takes that of the corrected). NaN stays in x. State: ``m``, ``v``, ``x`` (torch: exp_avg, exp_avg_sq, max_exp_avg_sq).
-    Moves 36 bytes a float32 parameter.
+    takes that of the corrected). NaN stays in x. State: ``m``, ``v``, ``x`` (torch: exp_avg, exp_avg_sq,
+    max_exp_avg_sq). Moves 36 bytes a float32 parameter.
 
     Examples
     --------

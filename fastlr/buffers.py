@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-DTYPES = {"f": np.dtype(np.float32), "d": np.dtype(np.float64)}
+DTYPES: dict[str, np.dtype[Any]] = {"f": np.dtype(np.float32), "d": np.dtype(np.float64)}
 
 _HUGE = 2 << 20  # bytes of a huge page on x86-64 and most of aarch64
 _LINE = 64  # bytes of a cache line, and of the widest vector
@@ -40,7 +40,8 @@ def as_array(name: str, x: object) -> Array:
 
 def refuse(name: str, x: object, kind: str, shape: tuple[int, ...] | None, writable: bool) -> NoReturn:
     """Raises the error that says why `x` cannot be bound as a buffer of type `kind` ("f" or "d") and `shape`."""
-    array, dtype = as_array(name, x), DTYPES[kind]
+    array = as_array(name, x)
+    dtype = DTYPES[kind]
     if array.dtype != dtype:
         raise TypeError(f"{name}: expected {dtype} to match the parameters, got {array.dtype}; convert it with astype")
     if shape is not None and array.shape != shape:

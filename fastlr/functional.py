@@ -1,8 +1,8 @@
 """One update of one array, for libraries that own their state: in place, stateless, by function.
 
-Every function is the update of the class of its name, with its hyper-parameters and checks; state comes as arrays of the
-parameter's shape and dtype, and `step` says which update this is, counting from 1. All are updated in place, and must not
-overlap. Options of all: `maximize`, `grad_scale` (a factor > 0 on the gradient), `zero_grads`.
+Every function is the update of the class of its name, with its hyper-parameters and checks; state comes as arrays of
+the parameter's shape and dtype, and `step` says which update this is, counting from 1. All are updated in place, and
+must not overlap. Options of all: `maximize`, `grad_scale` (a factor > 0 on the gradient), `zero_grads`.
 
 >>> import numpy as np
 >>> p, m, v = np.ones(3, np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
@@ -21,7 +21,8 @@ from fastlr import _core
 from fastlr.adagrad import Adagrad
 from fastlr.adam import Adam, AdamW, AMSGrad
 from fastlr.buffers import param_array
-from fastlr.hyper import Group, flag, nonnegative, positive
+from fastlr.groups import Group
+from fastlr.hyper import flag, nonnegative, positive
 from fastlr.optimizer import Optimizer
 from fastlr.rmsprop import RMSprop
 from fastlr.sgd import SGD
@@ -38,7 +39,9 @@ class Call(TypedDict, total=False):
     zero_grads: bool
 
 
-def _update(cls: type[Optimizer], p: Any, g: Any, state: dict[str, Any], step: int, call: Call, hyper: dict[str, Any]) -> None:
+def _update(
+    cls: type[Optimizer], p: Any, g: Any, state: dict[str, Any], step: int, call: Call, hyper: dict[str, Any]
+) -> None:
     if isinstance(step, bool) or not isinstance(step, int | np.integer):
         raise TypeError(f"step must be an integer, got {step!r} ({type(step).__name__})")
     if step < 1:
@@ -50,7 +53,9 @@ def _update(cls: type[Optimizer], p: Any, g: Any, state: dict[str, Any], step: i
     rule, states = cls.variant([group])
     given = tuple(key for key, array in state.items() if array is not None)
     if set(given) != set(states):
-        raise ValueError(f"state must be {', '.join(states) or 'none'} for these hyper-parameters, got {', '.join(given) or 'none'}")
+        raise ValueError(
+            f"state must be {', '.join(states) or 'none'} for these hyper-parameters, got {', '.join(given) or 'none'}"
+        )
     param = param_array("p", p)
     plan = _core.Plan(
         rule, param.dtype.char, [param], [""], {key: [state[key]] for key in states}, [(0, 0, param.size, 0)], 1
@@ -150,7 +155,9 @@ def adam(
     **call: Unpack[Call],
 ) -> None:
     """`Adam`: p, m and v are updated."""
-    _update(Adam, p, g, {"m": m, "v": v}, step, call, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+    _update(
+        Adam, p, g, {"m": m, "v": v}, step, call, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+    )
 
 
 def adamw(
@@ -167,7 +174,9 @@ def adamw(
     **call: Unpack[Call],
 ) -> None:
     """`AdamW`: p, m and v are updated."""
-    _update(AdamW, p, g, {"m": m, "v": v}, step, call, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+    _update(
+        AdamW, p, g, {"m": m, "v": v}, step, call, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+    )
 
 
 def amsgrad(

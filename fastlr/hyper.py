@@ -1,4 +1,4 @@
-"""Hyper-parameters: what each may be, and groups of them.
+"""Hyper-parameters: what each may be.
 
 A check takes a name and a value and returns the value as the kernels need it, or raises an error that says what must
 hold and what was given.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -75,53 +75,3 @@ def choice(*values: str) -> Check:
         return x
 
     return check
-
-
-class Group:
-    """The hyper-parameters of some parameters, as attributes.
-
-    They may be set at any time; the next step checks them before it writes anything.
-
-    Examples
-    --------
-    >>> import fastlr
-    >>> opt = fastlr.AdamW(np.zeros(3, np.float32), lr=0.1)
-    >>> opt.groups[0].lr = -1
-    >>> opt.step(np.ones(3, np.float32))
-    Traceback (most recent call last):
-    ValueError: lr must be finite and >= 0, got -1
-    """
-
-    __slots__ = ("__dict__", "_changed", "_checks", "_label")  # __dict__ has the hyper-parameters and nothing else
-
-    def __init__(self, label: str, checks: Mapping[str, Check], values: Mapping[str, Any], changed: list[bool]) -> None:
-        for name, x in (("_label", label), ("_checks", checks), ("_changed", changed)):
-            object.__setattr__(self, name, x)
-        vars(self).update(values)
-        changed[0] = True
-
-    def __setattr__(self, name: str, x: Any) -> None:
-        if name not in self._checks:
-            raise AttributeError(self._unknown(name))
-        vars(self)[name] = x
-        self._changed[0] = True
-
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(self._unknown(name))
-
-    def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{name} cannot be deleted; set it to its default")
-
-    def _unknown(self, name: str) -> str:
-        return f"no hyper-parameter {name!r}; there are {', '.join(self._checks)}"
-
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        return iter(vars(self).items())
-
-    def check(self) -> None:
-        """Replaces each value by what its check makes of it, or raises and replaces none."""
-        label, values = self._label, vars(self)
-        vars(self).update({name: check(label + name, values[name]) for name, check in self._checks.items()})
-
-    def __repr__(self) -> str:
-        return f"Group({', '.join(f'{name}={x!r}' for name, x in self)})"

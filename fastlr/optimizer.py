@@ -5,19 +5,17 @@ From `opt.step(grads)` to the loop: here, then `Plan.step` in _core.pyx, then ke
 
 from __future__ import annotations
 
-import fnmatch
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, TypedDict
 
-import numpy as np
-
-from fastlr import _core
+from fastlr import _core, checkpoint
 from fastlr.buffers import Array, allocate
-from fastlr.hyper import Check, Group, choice, flag, nonnegative, positive, rate
-from fastlr.structure import Many, Structure, structure_of
+from fastlr.groups import Group, Piece, are_groups, explicit, matched
+from fastlr.hyper import Check, choice, flag, nonnegative, positive, rate
+from fastlr.structure import structure_of
 
 Rate = float | Callable[[int], float]
 
@@ -31,7 +29,6 @@ class Options(TypedDict, total=False):
 
 
 Variant = tuple[str, tuple[str, ...]]
-Piece = tuple[int, int, int, int]  # entry, offset, size, group
 
 _ONE = 1.0
 _NONFINITE = {"propagate": _core.PROPAGATE, "skip": _core.SKIP, "raise": _core.RAISE}
@@ -52,14 +49,14 @@ class Optimizer(ABC):
     maximize : bool, default False
         Whether to go up the gradient.
     nonfinite : {"propagate", "skip", "raise"}, default "propagate"
-        What to do with a gradient that holds inf or NaN: use it, leave the step out, or raise FloatingPointError. The last
-        two leave parameters, state and step number as they were, and cost one more read of the gradients.
+        What to do with a gradient that holds inf or NaN: use it, leave the step out, or raise FloatingPointError. The
+        last two leave parameters, state and step number as they were, and cost one more read of the gradients.
 
     Attributes
     ----------
     groups : tuple of Group
-        Hyper-parameters, which may be set between steps: ``opt.groups[0].lr = 1e-4``. Every group has ``lr``, ``lr_scale``
-        (a factor on it, default 1) and ``weight_decay``.
+        Hyper-parameters, which may be set between steps: ``opt.groups[0].lr = 1e-4``. Every group has ``lr``,
+        ``lr_scale`` (a factor on it, default 1) and ``weight_decay``.
     state : mapping of str to arrays
         Each state in the structure of the parameters, by the letter that it has in the formula.
     step_count : int
@@ -92,13 +89,22 @@ class Optimizer(ABC):
         self._scheduled: list[tuple[int, Any, float]] = []
 
         defaults = self._group("", {"lr_scale": 1.0, **hyper})
-        if _is_groups(params):
+
+        def make(label: str, own: Mapping[str, Any]) -> Group:
+            return self._group(label, {**vars(defaults), **own})
+
+        pieces: list[Piece]
+        if are_groups(params):
             if groups is not None:
                 raise ValueError("groups must be None where params is a list of groups; give one of the two")
-            self._structure, self.groups, owners = self._explicit_groups(params, defaults)
+            self._structure, made, pieces = explicit(params, make)
         else:
             self._structure = structure_of(params)
-            self.groups, owners = self._matched_groups(groups, defaults)
+            if groups:
+                made, pieces = matched(groups, self._structure, make)
+            else:
+                made, pieces = [defaults], [Piece(k, 0, a.size, 0) for k, a in enumerate(self._structure.arrays)]
+        self.groups = tuple(made)
         arrays = self._structure.arrays
         if not arrays:
             raise ValueError("params must hold at least one array, got none")
@@ -106,16 +112,15 @@ class Optimizer(ABC):
         for name, array in zip(self._structure.names, arrays, strict=True):
             if array.dtype != dtype:
                 raise TypeError(
-                    f"params{name}: expected {dtype} to match the first, got {array.dtype}; use an optimizer for each dtype"
+                    f"params{name}: expected {dtype} to match the first, got {array.dtype}; "
+                    "use an optimizer for each dtype"
                 )
         self.rule, self.states = self.variant(self.groups)
 
-        state = {key: self._allocate(key, owners) for key in self.states}
+        state = {key: self._allocate(key, pieces) for key in self.states}
         self.state: Mapping[str, Any] = MappingProxyType({k: self._structure.build(s) for k, s in state.items()})
         self._entries = state
-        self._plan = _core.Plan(
-            self.rule, dtype.char, arrays, self._structure.names, state, owners, len(self.groups)
-        )
+        self._plan = _core.Plan(self.rule, dtype.char, arrays, self._structure.names, state, pieces, len(self.groups))
         self._refresh()
 
     # ---- what a subclass says ---------------------------------------------------------------------------------------
@@ -154,62 +159,14 @@ class Optimizer(ABC):
         group.check()
         return group
 
-    def _explicit_groups(
-        self, given: Sequence[Mapping[str, Any]], defaults: Group
-    ) -> tuple[Structure, tuple[Group, ...], list[Piece]]:
-        parts, groups, owners, entry = {}, [], [], 0
-        for k, own in enumerate(given):
-            if not isinstance(own, Mapping) or "params" not in own:
-                raise TypeError(f'groups[{k}] must be a dict with "params" and hyper-parameters, got {type(own).__name__}')
-            values = {name: x for name, x in own.items() if name != "params"}
-            groups.append(self._group(f"groups[{k}].", {**dict(defaults), **values}))
-            parts[k] = structure_of(own["params"], f"[{k}]")
-            for array in parts[k].arrays:
-                owners.append((entry, 0, array.size, k))
-                entry += 1
-        return Many(parts), tuple(groups), owners
-
-    def _matched_groups(
-        self, given: Sequence[Mapping[str, Any]] | None, defaults: Group
-    ) -> tuple[tuple[Group, ...], list[Piece]]:
-        """Groups, and the pieces that belong to them: neighbours in one entry and one group are one piece."""
-        if not given:
-            return (defaults,), [(k, 0, a.size, 0) for k, a in enumerate(self._structure.arrays)]
-        groups, used = [], set()
-        for k, own in enumerate(given):
-            if not isinstance(own, Mapping) or not isinstance(own.get("match"), str):
-                raise TypeError(f'groups[{k}] must be a dict with "match", a pattern, and hyper-parameters, got {own!r}')
-            values = {name: x for name, x in own.items() if name != "match"}
-            groups.append(self._group(f"groups[{k}].", {**dict(defaults), **values}))
-        rest = len(groups)
-        owners: list[Piece] = []
-        for entry, labels in enumerate(self._structure.labels()):
-            offset = 0
-            for name, size in labels:
-                if name is None:
-                    raise TypeError("groups by pattern need names: pass params as a FlatBuffer or a dict, or as groups")
-                owner = next((k for k, own in enumerate(given) if fnmatch.fnmatchcase(name, own["match"])), rest)
-                used.add(owner)
-                if owners and owners[-1][0] == entry and owners[-1][3] == owner:
-                    owners[-1] = (entry, owners[-1][1], owners[-1][2] + size, owner)
-                else:
-                    owners.append((entry, offset, size, owner))
-                offset += size
-        for k, own in enumerate(given):
-            if k not in used:
-                raise ValueError(f"groups[{k}]: no parameter is left for the pattern {own['match']!r}; remove it or reorder")
-        if rest in used:
-            groups.append(self._group(f"groups[{rest}].", dict(defaults)))
-        return tuple(groups), owners
-
-    def _allocate(self, key: str, owners: list[Piece]) -> list[Array]:
+    def _allocate(self, key: str, pieces: list[Piece]) -> list[Array]:
         """One allocation for all entries, and a view of it for each."""
         arrays, start = [], 0
         flat = allocate(sum(a.size for a in self._structure.arrays), self._structure.arrays[0].dtype)
         for a in self._structure.arrays:
             arrays.append(flat[start : start + a.size].reshape(a.shape))
             start += a.size
-        for entry, offset, size, group in owners:
+        for entry, offset, size, group in pieces:
             if value := self.initial(key, self.groups[group]):
                 arrays[entry].reshape(-1)[offset : offset + size] = value
         return arrays
@@ -220,8 +177,8 @@ class Optimizer(ABC):
             group.check()
         if (variant := self.variant(self.groups)) != (self.rule, self.states):
             raise ValueError(
-                f"groups: these hyper-parameters need the state of rule {variant[0]!r}, but the optimizer was built with "
-                f"that of {self.rule!r}; build a new one"
+                f"groups: these hyper-parameters need the state of rule {variant[0]!r}, "
+                f"but the optimizer was built with that of {self.rule!r}; build a new one"
             )
         rules = [self.kernel(group) for group in self.groups]
         scheduled = []
@@ -247,8 +204,8 @@ class Optimizer(ABC):
         Parameters
         ----------
         grads
-            Gradients in the structure of the parameters: same shapes, same dtype. None skips a parameter wholly: no state,
-            no decay, no step count. Only read, unless `zero_grads`.
+            Gradients in the structure of the parameters: same shapes, same dtype. None skips a parameter wholly: no
+            state, no decay, no step count. Only read, unless `zero_grads`.
         grad_scale : float, default 1
             The gradients are multiplied by it, > 0, on the way in: 1 / loss_scale, or 1 / batches summed.
         clip_norm : float, optional
@@ -264,7 +221,7 @@ class Optimizer(ABC):
 
         Examples
         --------
-        >>> import fastlr
+        >>> import fastlr, numpy as np
         >>> p = np.ones(2, np.float32)
         >>> fastlr.SGD(p, lr=0.5).step(np.float32([3, 4]), clip_norm=1.0)
         Report(step=1, lr=0.5, grad_norm=5.0, skipped=False)
@@ -305,17 +262,7 @@ class Optimizer(ABC):
         A learning rate that is a function is saved as None; the optimizer that loads it must have a function too.
         """
         with self._lock:
-            return {
-                "format": 1,
-                "rule": self.rule,
-                "step": self._plan.step_count,
-                "steps": self._plan.steps_made,
-                "groups": [{n: None if callable(x) else x for n, x in group} for group in self.groups],
-                "state": {
-                    key: {n: a.copy() for n, a in self._structure.named(arrays).items()}
-                    for key, arrays in self._entries.items()
-                },
-            }
+            return checkpoint.save(self)
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Takes over what `state_dict` returned, wholly or, with an error, not at all.
@@ -323,53 +270,4 @@ class Optimizer(ABC):
         Nothing is converted: rule, groups, names, shapes and dtypes must be those of this optimizer.
         """
         with self._lock:
-            _expect("state_dict", set(saved), {"format", "rule", "step", "steps", "groups", "state"})
-            _expect("state_dict['format']", saved["format"], 1)
-            _expect("state_dict['rule']", saved["rule"], self.rule)
-            _expect("state_dict['groups']: count", len(saved["groups"]), len(self.groups))
-            _expect("state_dict['steps']: count", len(saved["steps"]), len(self._structure.arrays))
-            steps = [_count(f"state_dict['steps'][{k}]", t) for k, t in enumerate(saved["steps"])]
-            step = _count("state_dict['step']", saved["step"])
-            updates = []
-            for k, (group, own) in enumerate(zip(self.groups, saved["groups"], strict=True)):
-                _expect(f"state_dict['groups'][{k}]", set(own), set(self._checks))
-                if callable(group.lr) != (own["lr"] is None):
-                    raise ValueError(
-                        f"state_dict['groups'][{k}]['lr'] was {'a function' if own['lr'] is None else own['lr']} when it was "
-                        f"saved, and this optimizer's is {group.lr!r}; build the optimizer with the same kind"
-                    )
-                checked = self._group(f"state_dict['groups'][{k}].", {**own, "lr": group.lr if own["lr"] is None else own["lr"]})
-                self.kernel(checked)
-                updates.append((vars(group), dict(checked)))
-            _expect("state_dict['state']", set(saved["state"]), set(self.states))
-            arrays = {key: self._collect(key, saved["state"][key]) for key in self.states}
-            self._plan.load(arrays, step, steps, updates)
-            self._changed[0] = True
-
-    def _collect(self, key: str, saved: Mapping[str, Any]) -> list[Array]:
-        """New arrays, one an entry, from saved ones by name."""
-        entries = [np.empty_like(a) for a in self._structure.arrays]
-        places = self._structure.named(entries)
-        _expect(f"state_dict['state'][{key!r}]", set(saved), set(places))
-        for name, place in places.items():
-            label = f"state_dict['state'][{key!r}][{name!r}]"
-            array = np.asarray(saved[name])
-            _expect(f"{label}: dtype", array.dtype, place.dtype)
-            _expect(f"{label}: shape", array.shape, place.shape)
-            place[...] = array
-        return entries
-
-
-def _is_groups(params: Any) -> bool:
-    return isinstance(params, list | tuple) and any(isinstance(x, Mapping) and "params" in x for x in params)
-
-
-def _expect(what: str, found: Any, wanted: Any) -> None:
-    if found != wanted:
-        raise ValueError(f"{what} must be {wanted!r}, got {found!r}")
-
-
-def _count(what: str, x: object) -> int:
-    if isinstance(x, bool) or not isinstance(x, int | np.integer) or x < 0:
-        raise ValueError(f"{what} must be an integer >= 0, got {x!r}")
-    return int(x)
+            checkpoint.load(self, saved)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastlr.hyper import Group, flag, fraction, nonnegative, positive
+from fastlr.groups import Group
+from fastlr.hyper import flag, fraction, nonnegative, positive
 from fastlr.optimizer import Optimizer, Options, Rate, Variant
 
 if TYPE_CHECKING:
@@ -40,10 +41,10 @@ class RMSprop(Optimizer):
 
     Notes
     -----
-    The same update as ``torch.optim.RMSprop`` up to rounding; torch accepts ε = 0 too. v starts at 0 (TensorFlow: 1). As in
-    torch v − a² is not clamped: a gradient that stays constant for very long rounds it below zero, and the step to NaN.
-    State: ``v``, with `centered` ``a``, with `momentum` ``b`` (torch: square_avg, grad_avg, momentum_buffer). Moves 20 bytes
-    a float32 parameter, and 8 for each further state.
+    The same update as ``torch.optim.RMSprop`` up to rounding; torch accepts ε = 0 too. v starts at 0 (TensorFlow: 1).
+    As in torch v − a² is not clamped: a gradient that stays constant for very long rounds it below zero, and the step
+    to NaN. State: ``v``, with `centered` ``a``, with `momentum` ``b`` (torch: square_avg, grad_avg, momentum_buffer).
+    Moves 20 bytes a float32 parameter, and 8 for each further state.
 
     Examples
     --------

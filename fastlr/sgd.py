@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fastlr.hyper import Group, flag, nonnegative, real
+from fastlr.groups import Group
+from fastlr.hyper import flag, nonnegative, real
 from fastlr.optimizer import Optimizer, Options, Rate, Variant
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ class SGD(Optimizer):
 
     Notes
     -----
-    The same update as ``torch.optim.SGD`` up to rounding: the rate is outside the buffer, unlike in Sutskever et al. and
-    TensorFlow. State: none, or ``b`` (torch: momentum_buffer). Moves 12 or 20 bytes a float32 parameter.
+    The same update as ``torch.optim.SGD`` up to rounding: the rate is outside the buffer, unlike in Sutskever et al.
+    and TensorFlow. State: none, or ``b`` (torch: momentum_buffer). Moves 12 or 20 bytes a float32 parameter.
 
     Examples
     --------
@@ -89,6 +90,7 @@ class SGD(Optimizer):
     def kernel(group: Group) -> tuple[float, ...]:
         if group.nesterov and not (group.momentum > 0 and group.dampening == 0):
             raise ValueError(
-                f"nesterov needs momentum > 0 and dampening 0, got momentum {group.momentum} and dampening {group.dampening}"
+                "nesterov needs momentum > 0 and dampening 0, "
+                f"got momentum {group.momentum} and dampening {group.dampening}"
             )
         return group.momentum, group.dampening, float(group.nesterov)

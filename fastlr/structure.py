@@ -1,7 +1,7 @@
 """The structure of a model: how parameters, gradients and state of one shape are taken apart and put together.
 
-An optimizer sees a list of *entries*, one an array (a `FlatBuffer` is one). A structure turns what the user holds into that
-list, and a list of arrays, one an entry, into what the user holds.
+An optimizer sees a list of *entries*, one an array (a `FlatBuffer` is one). A structure turns what the user holds
+into that list, and a list of arrays, one an entry, into what the user holds.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Flat(Structure):
     def take(self, grads: Any, name: str = "grads") -> Sequence[Any]:
         if isinstance(grads, FlatBuffer):
             if grads.shapes != self.shapes:
-                raise ValueError(f"{name}: expected a FlatBuffer of the parameters' layout, got another; use params.like()")
+                raise ValueError(
+                    f"{name}: expected a FlatBuffer of the parameters' layout, got another; use params.like()"
+                )
             return (grads.data,)
         return (grads,)
 

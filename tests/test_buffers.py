@@ -36,7 +36,7 @@ def test_layout():
 def test_allocations_are_aligned_zeros(size, dtype):
     x = allocate(size, dtype)
     assert x.shape == (size,)
-    assert x.ctypes.data % 64 == 0
+    assert x.ctypes.data % 64 == 0 or size == 0
     assert x.flags.writeable
     assert not x.any()
     x[:] = 1
@@ -105,5 +105,5 @@ def test_as_array_never_copies():
     assert np.shares_memory(as_array("x", memoryview(x)), x)
     buf = fastlr.FlatBuffer({"a": (2,)})
     assert as_array("x", buf) is buf.data
-    with pytest.raises(TypeError, match="x must be an array that can be updated in place .* got list"):
+    with pytest.raises(TypeError, match=r"x must be an array that can be updated in place .* got list"):
         as_array("x", [1.0])

@@ -13,7 +13,9 @@ from fastlr import _core
 def python(code, **env):
     """Runs code in a fresh interpreter with these environment variables; (exit code, stdout, stderr)."""
     keep = {k: v for k, v in os.environ.items() if k not in ("FASTLR_ISA", "FASTLR_NUM_THREADS", "OMP_NUM_THREADS")}
-    done = subprocess.run([sys.executable, "-c", code], env={**keep, **env}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**keep, **env}, capture_output=True, text=True, timeout=120
+    )
     return done.returncode, done.stdout.strip(), done.stderr
 
 
@@ -31,7 +33,7 @@ def test_isa_defaults_to_the_widest():
 def test_unknown_isa_is_an_error_with_the_choices(name):
     code, _, err = python("import fastlr", FASTLR_ISA=name)
     assert code == 1
-    assert f"FASTLR_ISA must name an instruction set of this machine (baseline" in err
+    assert "FASTLR_ISA must name an instruction set of this machine (baseline" in err
     assert repr(name) in err
 
 
@@ -67,7 +69,10 @@ def test_bad_threads_in_the_environment(value):
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
 def test_processors_follow_affinity():
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import fastlr; print(fastlr.get_num_threads())"
+    code = (
+        "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
+        "import fastlr; print(fastlr.get_num_threads())"
+    )
     assert python(code)[1] == "1"
 
 
@@ -99,7 +104,9 @@ def test_import_does_not_flush_denormals():
 
 
 def test_info():
-    done = subprocess.run([sys.executable, "-m", "fastlr", "info"], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "fastlr", "info"], capture_output=True, text=True, timeout=60, check=True
+    )
     found = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if not line.startswith("isa available"))
     assert found["fastlr"] == fastlr.__version__
     assert found["isa"] in _core.isas()

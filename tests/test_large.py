@@ -1,8 +1,8 @@
 """More than 2^31 elements, in 64 MiB of memory: the same pages are mapped over and over, one after another.
 
-Every address is an element of its own to fastlr, but element k and element k + PAGES share memory. On one thread the sweep
-goes through them in order, so a gradient of g moves the shared parameter by g once for each of its addresses: the sum
-tells whether each element was visited, and once.
+Every address is an element of its own to fastlr, but element k and element k + PAGES share memory. On one thread the
+sweep goes through them in order, so a gradient of g moves the shared parameter by g once for each of its addresses:
+the sum tells whether each element was visited, and once.
 """
 
 import ctypes

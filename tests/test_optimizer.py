@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import fastlr
+from fastlr.groups import matched
+from fastlr.structure import structure_of
 
 
 def data(*shape, seed=0):
@@ -144,8 +146,9 @@ def test_groups_by_pattern_equal_explicit_groups():
 
 def test_neighbours_of_one_group_are_one_piece():
     buf = fastlr.FlatBuffer({"a": (2,), "b": (2,), "c": (2,), "d": (2,)})
-    opt = fastlr.SGD(buf, groups=[{"match": "[ab]", "lr": 1}, {"match": "d", "lr": 2}])
-    _, pieces = opt._matched_groups([{"match": "[ab]"}, {"match": "d"}], opt.groups[0])
+    given = [{"match": "[ab]"}, {"match": "d"}]
+    labels, pieces = matched(given, structure_of(buf), lambda label, own: label)
+    assert labels == ["groups[0].", "groups[1].", "groups[2]."]
     assert pieces == [(0, 0, 4, 0), (0, 4, 2, 2), (0, 6, 2, 1)]
 
 

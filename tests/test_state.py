@@ -147,7 +147,7 @@ def test_loading_is_strict_and_transactional(change):
     opt = fastlr.Adam({"w": data(3), "b": data(2)}, lr=0.1)
     opt.step({"w": data(3), "b": data(2)})
     before = opt.state_dict()
-    with pytest.raises(ValueError, match="state_dict|must"):
+    with pytest.raises(ValueError, match=r"state_dict|must"):
         opt.load_state_dict(broken(change))
     after = opt.state_dict()
     assert {k: v for k, v in after.items() if k != "state"} == {k: v for k, v in before.items() if k != "state"}

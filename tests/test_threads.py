@@ -251,7 +251,7 @@ def test_the_pool_sleeps_when_there_is_nothing_to_do():
 
 
 def test_results_do_not_depend_on_the_denormal_mode_of_a_worker():
-    """A caller that flushes denormals (torch.set_flush_denormal is per thread) gets that from every thread, or none does."""
+    """torch.set_flush_denormal is for the calling thread: the pool's threads take the mode over for the call."""
     torch = pytest.importorskip("torch")
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor cannot flush denormals")

@@ -1,8 +1,9 @@
 """The vectorisation gate: every loop of every rule, for every type and instruction set, must be vectorised.
 
-Compiles each file of kernels/tu/ as setup.py does, with the compiler's report on. gcc names the line of a loop but not the
-rule it belongs to, so the gate compiles each rule alone: the template is included once, with one `sweep.h`, and the report
-must have a remark for each of its two loops (with and without zeroing the gradients), of the width of the instruction set.
+Compiles each file of kernels/tu/ as setup.py does, with the compiler's report on. gcc names the line of a loop but
+not the rule it belongs to, so the gate compiles each rule alone: the template is included once, with one `sweep.h`,
+and the report must have a remark for each of its two loops (with and without zeroing the gradients), of the width of
+the instruction set.
 
     python tools/vectorised.py [--cc gcc]
 """
@@ -31,7 +32,7 @@ def rules() -> dict[str, list[str]]:
 
 
 def source(unit: pathlib.Path, header: str, rule: str) -> str:
-    """The translation unit, with all entries but one rule's left out of the table, so that only its loops are compiled."""
+    """The unit with one rule alone in its table: the compiler drops what is static and unused."""
     text = (KERNELS / "kernels.h").read_text()
     table = re.search(r"static const fastlr_rule \*const rules\[\] = \{(.*?)\};", text, re.S)
     text = text[: table.start(1)] + f"&{rule}_rule, NULL" + text[table.end(1) :]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from fastlr.demo.training import History
 
@@ -18,14 +19,14 @@ _DASH = 6.0  # points/linewidth of a dash where curves coincide
 
 def draw(histories: Mapping[str, History], title: str, path: str) -> None:
     """Writes a PNG. Needs no display and leaves matplotlib's global state alone."""
-    figure = Figure(figsize=(12, 4.6), dpi=150, facecolor="white", layout="constrained")
+    figure = Figure(figsize=(12, 5), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     train, test, rate = figure.subplots(1, 3)
     colours = dict(zip(histories, _COLOURS, strict=True))
 
     for name, h in histories.items():
         ends = [(k + 1) * h.steps_an_epoch for k in range(len(h.train_loss))]
-        (line,) = train.plot(ends, h.train_loss, color=colours[name], linewidth=1.6, label=name)
+        train.plot(ends, h.train_loss, color=colours[name], linewidth=1.6, label=f"{name}  {h.accuracy[-1]:.1%}")
         test.plot(ends, h.test_loss, color=colours[name], linewidth=1.6)
     for names in _coinciding(histories):
         for k, name in enumerate(names):
@@ -35,9 +36,19 @@ def draw(histories: Mapping[str, History], title: str, path: str) -> None:
             rate.plot(range(1, len(lr) + 1), lr, color=colours[name], linewidth=1.6, linestyle=dashes)
 
     for axes, subject in ((train, "training loss"), (test, "test loss"), (rate, "learning rate")):
-        _dress(axes, subject)
+        _dress(axes, subject, max(len(h.lr) for h in histories.values()))
+    test.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))  # its range holds too few powers of ten
+    for axes in (train, test):
+        axes.yaxis.set_major_formatter("{x:g}")
     figure.suptitle(title, fontsize=13, fontweight="bold")
-    figure.legend(loc="outside lower center", ncols=len(histories), frameon=False, fontsize=11, handlelength=2.4)
+    figure.legend(
+        loc="outside lower center",
+        ncols=len(histories),
+        frameon=False,
+        fontsize=10.5,
+        title="rule, and its test accuracy",
+        title_fontsize=10,
+    )
     figure.savefig(path, format="png")
 
 
@@ -49,12 +60,11 @@ def _coinciding(histories: Mapping[str, History]) -> Sequence[Sequence[str]]:
     return list(together.values())
 
 
-def _dress(axes: Axes, subject: str) -> None:
+def _dress(axes: Axes, subject: str, steps: int) -> None:
     axes.set_yscale("log")
     axes.set_title(subject, loc="left", fontsize=11)
     axes.set_xlabel("step", color=_GREY)
-    axes.set_xlim(left=0)
-    axes.margins(x=0.02)
+    axes.set_xlim(0, steps)
     axes.grid(True, which="major", color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(colors=_GREY, labelsize=9.5, which="both")

@@ -1,7 +1,7 @@
 """The six rules in plain NumPy, as whole-array expressions: what one writes without fastlr, for comparison.
 
-Each takes parameters `p`, which it updates in place, gradients `g`, a dict of state that starts empty, the 1-based number
-of the step `t` and hyper-parameters with the names and defaults of fastlr's class.
+Each takes parameters `p`, which it updates in place, gradients `g`, a dict of state that starts empty, the 1-based
+number of the step `t` and hyper-parameters with the names and defaults of fastlr's class.
 """
 
 from __future__ import annotations

@@ -7,13 +7,16 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
-from typing_extensions import Self
 
 from fastlr.demo.training import History
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 HEADER = ("rule", "test accuracy", "test loss", "steps/s", "ns/param", "NumPy ns/param", "ratio")
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
 import fastlr
 from fastlr.demo import digits, picture, report, timing
 from fastlr.demo.network import Network
@@ -20,9 +22,10 @@ def demonstrate(png: str) -> int:
     path = os.path.abspath(png)
     if os.path.isdir(path) or not os.path.isdir(os.path.dirname(path)):
         return _fail(f"--png must name a file in a directory that exists, got {png}")
-    # NumPy's expressions use one thread, so fastlr gets one too; and a step on so few parameters, after a pause for the
-    # network's forward and backward, is over before a second thread is awake.
-    with fastlr.num_threads(1):
+    # One thread for all. NumPy's expressions use no more; a step on so few parameters is over before a second thread is
+    # awake; and BLAS, which would split the network's small products, then trains five times slower whenever another
+    # program keeps one of two processors busy. scikit-learn depends on threadpoolctl, so it is here.
+    with fastlr.num_threads(1), threadpool_limits(1):
         return _demonstrate(path)
 
 
@@ -30,14 +33,14 @@ def _demonstrate(path: str) -> int:
     data = digits.load()
     shown = report.choose()
     size = Network(SIZES, SEED).params.data.size
-    network = f"a {'-'.join(map(str, SIZES))} network with {size:,} parameters in one FlatBuffer"
-    shown.say(f"{len(data.train_x)} handwritten digits to train on, {len(data.test_x)} to test; {network}")
+    network = f"{'-'.join(map(str, SIZES))} network with {size:,} parameters in one FlatBuffer"
+    shown.say(f"{len(data.train_x)} handwritten digits to train on, {len(data.test_x)} to test, {network}")
 
     histories: dict[str, History] = {}
     with shown:
         for name, rule in RULES.items():
             shown.start(name, EPOCHS)
-            histories[name] = train(rule, data, watch=shown.epoch)
+            histories[name] = train(rule, data, epochs=EPOCHS, watch=shown.epoch)
             shown.finish(histories[name])
 
     shown.say("Timing one step of each rule, fastlr and plain NumPy in turn")
@@ -52,13 +55,12 @@ def _demonstrate(path: str) -> int:
     shown.say("")
     shown.table([_row(name, histories[name], times[name]) for name in RULES])
     shown.say(
-        f"steps/s: forward, backward and step, batches of {BATCH};\n"
-        f"ns/param: the optimizer's step alone, median of {timing.CALLS} calls, {fastlr.get_num_threads()} thread, {fastlr.isa()};\n"
-        f"NumPy: the same step as whole-array expressions, checked to be equal within {timing.TOLERANCE:g} of the update;\n"
-        "ratio: how many times as long NumPy takes."
+        f"steps/s: forward, backward and step, batches of {BATCH}; threads: {fastlr.get_num_threads()}\n"
+        f"ns/param: the optimizer's step alone, median of {timing.CALLS} calls, {fastlr.isa()}\n"
+        f"NumPy: the same step as whole-array expressions, equal within {timing.TOLERANCE:g} of the update\n"
     )
     try:
-        picture.draw(histories, f"fastlr demo: {network}", path)
+        picture.draw(histories, f"Handwritten digits, {network}", path)
     except OSError as error:
         return _fail(f"cannot write the picture: {error}")
     shown.say(f"Curves: {path}")

@@ -37,7 +37,7 @@ class StepTime(NamedTuple):
 
 
 def compare(name: str, rule: Rule, data: Digits) -> None:
-    """Takes a few steps with both, on the demo's network; raises `Disagreement` unless they are equal up to rounding."""
+    """Takes a few steps with both, on the demo's network; raises `Disagreement` if more than rounding parts them."""
     network = Network(SIZES, SEED)
     start = network.params.data.copy()
     p = start.copy()

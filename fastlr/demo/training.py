@@ -41,7 +41,7 @@ def train(
     rule: Rule,
     data: Digits,
     *,
-    epochs: int = EPOCHS,
+    epochs: int,
     watch: Callable[[History], None] = lambda history: None,
 ) -> History:
     """Trains a new network; every rule starts from the same weights and sees the same batches.

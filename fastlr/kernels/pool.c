@@ -5,7 +5,9 @@
  *    that fits in the cores' caches stays there. A thread that is done takes pieces from the others: one that the system
  *    has put aside delays nobody.
  *  - A second caller, while the pool is busy, does its own work alone. Results depend on neither.
- *  - A worker looks for the next call for SPIN_NS before it sleeps: waking takes longer than most steps.
+ *  - A worker looks for the next call for SPIN_NS before it sleeps: waking one costs more than most steps take. So a call
+ *    wakes workers only if it is large, or if the last call was so near that more will follow; else the caller does its
+ *    work alone.
  *  - After fork() the child has no workers and starts its own.
  *
  * One call at a time holds `busy`. It writes the job, opens the gate and moves `epoch`. A worker may enter while the gate
@@ -24,7 +26,11 @@
 #include <immintrin.h>
 #endif
 
-enum { SPIN_NS = 50000, OPEN = 1 << 30 };
+enum {
+    SPIN_NS = 50000,
+    WAKE_COUNT = 64, /* from here on the call gains by waking, as `python -m bench.threads` shows */
+    OPEN = 1 << 30
+};
 
 typedef struct {
     _Alignas(64) atomic_size_t next; /* a cache line each: every take writes it */
@@ -36,14 +42,16 @@ static struct {
     void *ctx;
     size_t grain;
     int threads;
-    unsigned long long float_mode; /* the caller's rounding and denormal mode: without it the bits would depend on threads */
+    unsigned long long
+        float_mode; /* the caller's rounding and denormal mode: without it the bits would depend on threads */
     part parts[FASTLR_MAX_THREADS];
 
     _Alignas(64) atomic_uint epoch;
     atomic_int gate; /* OPEN + the number of workers inside */
     atomic_int asleep;
     atomic_flag busy;
-    int workers;
+    atomic_llong last; /* when the last call ended */
+    atomic_int workers;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
 } pool = {.busy = ATOMIC_FLAG_INIT, .mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
@@ -183,20 +191,16 @@ static int start_workers(int wanted)
     return pool.workers;
 }
 
-void fastlr_parallel(size_t count, int threads, fastlr_task task, void *ctx)
+static bool worth_waking(size_t count, int workers)
 {
-    if (threads > FASTLR_MAX_THREADS)
-        threads = FASTLR_MAX_THREADS;
-    if ((size_t)threads > count)
-        threads = (int)count;
-    if (threads <= 1 || atomic_flag_test_and_set_explicit(&pool.busy, memory_order_acquire)) {
-        if (count)
-            task(ctx, 0, count);
-        return;
-    }
+    const bool awake = atomic_load(&pool.workers) >= workers && atomic_load(&pool.asleep) == 0;
+    return awake || count >= WAKE_COUNT || now() - atomic_load(&pool.last) < SPIN_NS;
+}
+
+static void run_parallel(size_t count, int threads, fastlr_task task, void *ctx)
+{
     if (pool.workers < threads - 1)
         threads = start_workers(threads - 1) + 1;
-
     pool.task = task;
     pool.ctx = ctx;
     pool.threads = threads;
@@ -209,9 +213,10 @@ void fastlr_parallel(size_t count, int threads, fastlr_task task, void *ctx)
     atomic_store(&pool.gate, OPEN);
     atomic_fetch_add(&pool.epoch, 1);
     if (atomic_load(&pool.asleep) > 0) {
+        /* Nothing to do under the mutex but to have had it: who looked at epoch before it moved is waiting by now. */
         pthread_mutex_lock(&pool.mutex);
-        pthread_cond_broadcast(&pool.wake);
         pthread_mutex_unlock(&pool.mutex);
+        pthread_cond_broadcast(&pool.wake);
     }
     work(0);
     atomic_fetch_sub(&pool.gate, OPEN);
@@ -220,5 +225,24 @@ void fastlr_parallel(size_t count, int threads, fastlr_task task, void *ctx)
             pause_briefly();
         else
             sched_yield(); /* more threads than processors: the worker we wait for may need ours */
-    atomic_flag_clear_explicit(&pool.busy, memory_order_release);
+}
+
+void fastlr_parallel(size_t count, int threads, fastlr_task task, void *ctx)
+{
+    if (threads > FASTLR_MAX_THREADS)
+        threads = FASTLR_MAX_THREADS;
+    if ((size_t)threads > count)
+        threads = (int)count;
+    if (threads <= 1) {
+        if (count)
+            task(ctx, 0, count);
+        return;
+    }
+    if (worth_waking(count, threads - 1) && !atomic_flag_test_and_set_explicit(&pool.busy, memory_order_acquire)) {
+        run_parallel(count, threads, task, ctx);
+        atomic_flag_clear_explicit(&pool.busy, memory_order_release);
+    } else {
+        task(ctx, 0, count);
+    }
+    atomic_store(&pool.last, now());
 }

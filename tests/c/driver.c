@@ -12,8 +12,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *RULES[] = {"adagrad",          "adam",     "amsgrad", "momentum", "rmsprop", "rmsprop_centered", "rmsprop_centered_momentum",
-                              "rmsprop_momentum", "sgd"};
+static const char *RULES[] = {
+    "adagrad",          "adam", "amsgrad", "momentum", "rmsprop", "rmsprop_centered", "rmsprop_centered_momentum",
+    "rmsprop_momentum", "sgd"};
 static const fastlr_hyper HYPER = {.lr = 0.1, .scale = 0.5, .l2 = 0.01, .decay = 0.02, .rule = {0.9, 0.99, 1e-8}};
 enum { BUFFERS = 2 + FASTLR_STATES, STEPS = 3 };
 
@@ -55,7 +56,8 @@ static char *train(const char *name, fastlr_dtype dtype, size_t n, size_t pieces
             memcpy(block + offset * size, whole + at * size, m * size);
             buffers[b] = block + offset * size;
         }
-        spans[k] = (fastlr_span){.n = m, .p = buffers[0], .g = buffers[1], .s = {buffers[2], buffers[3], buffers[4]}, .step = &step};
+        spans[k] = (fastlr_span){
+            .n = m, .p = buffers[0], .g = buffers[1], .s = {buffers[2], buffers[3], buffers[4]}, .step = &step};
         at += m;
     }
     fastlr_lay(spans, pieces);
@@ -117,7 +119,8 @@ static void *alongside(void *expected)
 
 int main(void)
 {
-    const size_t lengths[] = {0, 1, 3, 15, 16, 17, 63, 65, 127, FASTLR_BLOCK - 1, FASTLR_BLOCK, FASTLR_BLOCK + 1, 5 * FASTLR_BLOCK + 7};
+    const size_t lengths[] = {
+        0, 1, 3, 15, 16, 17, 63, 65, 127, FASTLR_BLOCK - 1, FASTLR_BLOCK, FASTLR_BLOCK + 1, 5 * FASTLR_BLOCK + 7};
     for (size_t r = 0; r < sizeof RULES / sizeof *RULES; r++)
         for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
             compare(RULES[r], FASTLR_F32, lengths[l]);

@@ -1,0 +1,42 @@
+# make demo, make test: the two commands. Each makes .venv if it is absent and installs what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(shell find fastlr -name '*.pyx' -o -name '*.[ch]')
+
+.PHONY: demo test bench lint gate clean
+
+demo: $(VENV)/with-demo
+	$(BIN)/fastlr demo
+
+test: $(VENV)/with-test
+	$(BIN)/python -m pytest
+
+# The comparison of the README, with whatever peers are installed; `make bench EXTRA=bench` installs them all first.
+bench: $(VENV)/with-$(or $(EXTRA),jit)
+	$(BIN)/python -m bench.compare
+
+lint: $(VENV)/with-lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest fastlr._core
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint --max-line-length 120 fastlr/_core.pyx
+	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
+	$(BIN)/codespell $$(git ls-files)
+
+# What a compiler must make of the kernels, and what the sanitizers must not find. CC=clang for the other compiler.
+gate: $(VENV)/with-test
+	$(BIN)/python tools/vectorised.py --cc $(CC)
+	tools/sanitize.sh $(CC)
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV) || { echo "needs Python >= 3.10 with venv and headers (Debian: python3-venv python3-dev)"; exit 1; }
+
+# One installation an extra, again when a source of the extension has changed.
+$(VENV)/with-%: $(BIN)/python $(SOURCES)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info fastlr/*.so
