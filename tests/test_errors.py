@@ -337,7 +337,12 @@ def test_a_bound_array_cannot_be_resized():
 def test_bad_groups():
     buf = fastlr.FlatBuffer({"a.weight": (2,), "a.bias": (2,)})
     refused(lambda: fastlr.SGD(buf, groups=[{"match": "*.gamma"}]), ValueError, "groups[0]", "'*.gamma'")
-    refused(lambda: fastlr.SGD(buf, groups=[{"match": "*"}, {"match": "*.bias"}]), ValueError, "groups[1]", "before the others")
+    refused(
+        lambda: fastlr.SGD(buf, groups=[{"match": "*"}, {"match": "*.bias"}]),
+        ValueError,
+        "groups[1]",
+        "before the others",
+    )
     refused(lambda: fastlr.SGD(buf, groups=[{"lr": 1}]), TypeError, "groups[0]", "match")
     refused(lambda: fastlr.SGD(buf, groups=[{"match": "*", "lr": -1}]), ValueError, "groups[0].lr", "-1")
     refused(lambda: fastlr.SGD(buf, groups=[{"match": "*", "rate": 1}]), TypeError, "groups[0].rate")

@@ -55,6 +55,14 @@ PER_ELEMENT real average(real old, real new, real a)
     return (old - a * old) + a * new;
 }
 
+/* x², or a quarter of the largest number where that is less: an average of squares must stay finite, or it would be
+ * ∞ − ∞ at the next step. A gradient of 1e19 then passes like any other large one. NaN stays. */
+PER_ELEMENT real square(real x)
+{
+    const real most = _Generic((real)0, float: FLT_MAX, double: DBL_MAX) / 4, y = x * x;
+    return y > most ? most : y;
+}
+
 /* The larger, or NaN if either is. */
 PER_ELEMENT real larger(real a, real b)
 {
@@ -79,17 +87,18 @@ PER_STEP bool finite(real x)
 /* A double > 0, never narrowed to 0 or a denormal: ε must keep 0 / (√0 + ε) at 0. */
 PER_STEP real positive(double x)
 {
-    const double least = sizeof(real) == sizeof(float) ? (double)FLT_MIN : DBL_MIN;
+    const double least = _Generic((real)0, float: (double)FLT_MIN, double: DBL_MIN);
     return (real)(x > least ? x : least);
 }
 
-/* b to the t by repeated squaring: the same bits on every platform, which pow() does not promise. */
-PER_STEP double power(double b, int64_t t)
+/* 1 − b^t by repeated squaring, of complements: 1 − (1 − x)(1 − y) = x + y (1 − x). Nothing cancels, where 1 − 0.999²
+ * would lose three digits; and the bits are the same on every platform, which pow() does not promise. */
+PER_STEP double complement(double b, int64_t t)
 {
-    double y = 1;
-    for (; t > 0; t >>= 1, b *= b)
+    double y = 0;
+    for (double x = 1 - b; t > 0; t >>= 1, x = x + x * (1 - x))
         if (t & 1)
-            y *= b;
+            y = y + x * (1 - y);
     return y;
 }
 

@@ -16,7 +16,7 @@ typedef struct {
 
 PER_STEP adam_step adam_at(const adam_hyper *o, int64_t t, double *rate)
 {
-    const double c1 = 1 - power(o->b1, t), c2 = 1 - power(o->b2, t);
+    const double c1 = complement(o->b1, t), c2 = complement(o->b2, t);
     *rate *= sqrt(c2) / c1;
     return (adam_step){(real)(1 - o->b1), (real)(1 - o->b2), positive(o->eps * sqrt(c2))};
 }
@@ -24,7 +24,7 @@ PER_STEP adam_step adam_at(const adam_hyper *o, int64_t t, double *rate)
 PER_ELEMENT out adam(real g, real m, real v, adam_step h)
 {
     m = average(m, g, h.a1);
-    v = average(v, g * g, h.a2);
+    v = average(v, square(g), h.a2);
     return (out){.u = m / (root(v) + h.eps), .s0 = m, .s1 = v};
 }
 
@@ -45,7 +45,7 @@ typedef adam_step amsgrad_step;
 PER_ELEMENT out amsgrad(real g, real m, real v, real x, amsgrad_step h)
 {
     m = average(m, g, h.a1);
-    v = average(v, g * g, h.a2);
+    v = average(v, square(g), h.a2);
     x = larger(x, v);
     return (out){.u = m / (root(x) + h.eps), .s0 = m, .s1 = v, .s2 = x};
 }

@@ -27,7 +27,7 @@ PER_STEP rmsprop_step rmsprop_at(const rmsprop_hyper *o, int64_t t, double *rate
 
 PER_ELEMENT out rmsprop(real g, real v, rmsprop_step h)
 {
-    v = average(v, g * g, h.a1);
+    v = average(v, square(g), h.a1);
     return (out){.u = g / (root(v) + h.eps), .s0 = v};
 }
 
@@ -48,7 +48,7 @@ PER_ELEMENT out rmsprop_momentum(real g, real v, real b, rmsprop_step h)
 
 PER_ELEMENT out rmsprop_centered(real g, real v, real a, rmsprop_step h)
 {
-    v = average(v, g * g, h.a1);
+    v = average(v, square(g), h.a1);
     a = average(a, g, h.a1);
     return (out){.u = g / (root(v - a * a) + h.eps), .s0 = v, .s1 = a};
 }
