@@ -1,0 +1,59 @@
+"""The check before the clock: a few steps of every engine against the float64 reference, element by element."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+
+from bench.cases import PERIOD, Array, Case, period
+from bench.engines.base import Engine, Step
+
+# The gradient of each step, as a multiple of the data's: they differ in sign and size, so that momentum that is
+# forgotten, a maximum taken over another quantity or a wrong bias correction shows.
+FACTORS = (1.0, -0.5, 0.25)
+
+# Of an element's path, the sum of its moves; plus four ulps of the parameter, each step rounding it once or twice. The
+# peers' float32 bias corrections (DeepSpeed, optax: 1 - 0.999f is off by 1e-5) set the first.
+OF_PATH = {"float32": 2e-5, "float64": 1e-10}
+ULPS = 4
+
+
+@functools.lru_cache(maxsize=64)
+def _expected(rule: str, size: int, dtype: str) -> tuple[Array, Array]:
+    """Where one period of the parameters ends, and how far each may be from there."""
+    from tests import reference
+
+    case = Case(rule, size, dtype)
+    update = getattr(reference, case.spec.function)
+    start, g = period(case)
+    p, state = start.astype(np.float64), {}
+    path, ulp = np.zeros_like(p), np.spacing(np.abs(start))
+    for t, factor in enumerate(FACTORS, start=1):
+        before = p
+        p, state = update(before, factor * g.astype(np.float64), state, t, **case.hyper)
+        path += np.abs(p - before)
+        ulp = np.maximum(ulp, np.spacing(np.abs(p).astype(dtype)))
+    return p, OF_PATH[dtype] * path + ULPS * ulp
+
+
+def excess(case: Case, params: Array) -> float:
+    """The largest error of the parameters after the steps of `FACTORS`, in tolerances; 1 is still right."""
+    expected, tolerance = _expected(case.rule, min(case.size, PERIOD), case.dtype)
+    if params.shape != (case.size,) or params.dtype != case.dtype:
+        return math.inf
+    worst = 0.0
+    for first in range(0, case.size, PERIOD):
+        part = params[first : first + PERIOD]
+        error = np.max(np.abs(part - expected[: part.size]) / tolerance[: part.size])
+        worst = max(worst, float(error) if error == error else math.inf)
+    return worst
+
+
+def verify(case: Case, engine: Engine, step: Step, g: Array) -> float:
+    """Runs the steps on a fresh engine and returns `excess`."""
+    for factor in FACTORS:
+        engine.gradient(g * g.dtype.type(factor))
+        step()
+    return excess(engine.checked_as(case), engine.params())

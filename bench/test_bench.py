@@ -1,0 +1,154 @@
+"""`pytest bench/`: the pytest-benchmark face, and tests of what the numbers rest on."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bench import clock, compare, engines, readme
+from bench.cases import RULES, Case, Data, parse_size
+from bench.check import FACTORS, excess, verify
+from bench.clock import Times
+from bench.engines.base import Engine
+from bench.engines.ours import Fastlr
+
+pytest.importorskip("pytest_benchmark")
+
+THREADS = 2
+CASES = [Case("adamw", parse_size(n), "float32", THREADS) for n in ("1000", "100Ki", "4Mi")] + [
+    Case("momentum", parse_size("100Ki"), "float32", THREADS),
+    Case("rmsprop", parse_size("100Ki"), "float64", THREADS),
+]
+engines.limit_threads(THREADS)
+
+
+@pytest.mark.benchmark(min_time=1e-4, max_time=0.25, min_rounds=5, warmup=True, warmup_iterations=5, disable_gc=True)
+@pytest.mark.parametrize("name", engines.ENGINES)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_step(benchmark, case, name):
+    loaded, missing = engines.load([name])
+    if name in missing:
+        pytest.skip(missing[name])
+    if not loaded[name].supports(case):
+        pytest.skip("has no such rule")
+    engine, data = loaded[name](), Data.of(case)
+    step = engine.setup(case, data.p, data.g)
+    assert verify(case, engine, step, data.g) <= 1
+    benchmark.group = str(case)
+    benchmark(step)
+
+
+class Lazy(Engine):
+    """Does nothing."""
+
+    name = "lazy"
+
+    @staticmethod
+    def supports(case):
+        return True
+
+    def setup(self, case, p, g):
+        self.place(p, g)
+        return lambda: None
+
+
+class Broken(Lazy):
+    name = "broken"
+
+    def setup(self, case, p, g):
+        raise OSError("no compiler\nand a long log")
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_check_passes_the_engine_and_fails_one_that_does_nothing(rule, dtype):
+    case = Case(rule, 1009, dtype)
+    data = Data.of(case)
+    for engine, right in ((Fastlr(), True), (Lazy(), False)):
+        assert (verify(case, engine, engine.setup(case, data.p, data.g), data.g) <= 1) is right
+
+
+@pytest.mark.parametrize(
+    ("rule", "change"),
+    [
+        ("adamw", {"weight_decay": 0.0}),
+        ("adamw", {"betas": (0.9, 0.9985)}),
+        ("adam", {"lr": 1.001e-3}),
+        ("momentum", {"nesterov": True}),
+        ("rmsprop_centered_momentum", {"centered": False}),
+    ],
+    ids=str,
+)
+def test_the_check_sees_a_slightly_wrong_rule(monkeypatch, rule, change):
+    case = Case(rule, 1009)
+    data, engine = Data.of(case), Fastlr()
+    assert excess(case, data.p) > 1
+    with monkeypatch.context() as m:
+        m.setitem(RULES, rule, RULES[rule].__class__(case.spec.function, case.spec.states, {**case.hyper, **change}))
+        step = engine.setup(case, data.p, data.g)
+    assert verify(case, engine, step, data.g) > 1
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 1e-3])
+def test_the_check_sees_one_wrong_element_of_many(wrong):
+    case = Case("sgd", 300_000)
+    data, engine = Data.of(case), Fastlr()
+    step = engine.setup(case, data.p, data.g)
+    assert verify(case, engine, step, data.g) <= 1
+    engine.p[299_999] += wrong
+    assert excess(case, engine.params()) > 1
+
+
+def test_an_engine_that_disagrees_or_fails_gets_no_time():
+    case = Case("adamw", 100)
+    result = compare.measure(case, {"fastlr": Fastlr, "lazy": Lazy, "broken": Broken}, rounds=2)
+    assert list(result.times) == ["fastlr"]
+    text = compare.show(result)
+    assert "lazy: DISAGREES: off by" in text
+    assert "broken: failed: OSError: no compiler\n" in text + "\n"
+
+
+def test_a_library_that_is_missing_is_reported(monkeypatch):
+    monkeypatch.setitem(engines.ENGINES, "other", ("no_such_library", "no_such_module", "Other"))
+    loaded, missing = engines.load(["fastlr", "other"])
+    assert list(loaded) == ["fastlr"]
+    assert missing == {"other": "no_such_library is not installed"}
+
+
+def test_rounds_are_interleaved_and_rotated():
+    calls, order = [], []
+    times = clock.interleave({n: lambda n=n: calls.append(n) for n in "abc"}, 4, order.append)
+    assert "".join(order) == "abcbcacababc"
+    assert all(len(t.samples) == 4 for t in times.values())
+
+
+def test_ratios_are_taken_within_rounds():
+    assert Times([10, 20, 30]).over(Times([5, 20, 10])) == 2
+
+
+def test_data_repeats_after_a_prime_and_moves_every_element():
+    case = Case("sgd", 250_000)
+    data = Data.of(case)
+    assert data.p.dtype == data.g.dtype == np.float32
+    assert np.abs(data.g).min() >= 0.1
+    assert math.isclose(sum(FACTORS), 0.75)
+    np.testing.assert_array_equal(data.g, -data.minus_g)
+
+
+def test_readme_is_rewritten_between_the_markers_only(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"head\n{readme.BEGIN}\nold\n{readme.END}\ntail\n")
+    result = compare.Result(Case("adamw", 1000))
+    result.times = {"fastlr": Times([2e3]), "floor": Times([1e3]), "torch fused": Times([60e3])}
+    result.excuses = {"deepspeed": "DISAGREES: off by 3 times the tolerance"}
+    readme.rewrite(path, readme.section([result], "python -m bench.readme"))
+    text = path.read_text()
+    assert text.startswith(f"head\n{readme.BEGIN}\n|")
+    assert text.endswith(f"\n{readme.END}\ntail\n")
+    assert "old" not in text
+    assert "| 2.00 us |" in text
+    assert "60.0 us (30.0x)" in text
+    assert "DISAGREES" in text
+    path.write_text("no markers")
+    with pytest.raises(SystemExit, match="must hold the lines"):
+        readme.rewrite(path, "x")
