@@ -1,6 +1,7 @@
 """FlatBuffer, allocation, and what counts as an array."""
 
 import copy
+import os
 import pickle
 
 import numpy as np
@@ -31,7 +32,7 @@ def test_layout():
     assert buf.dtype == np.float64
 
 
-@pytest.mark.parametrize("size", [0, 1, 1000, (2 << 20) // 4 - 1, (2 << 20) // 4, 3_000_001])
+@pytest.mark.parametrize("size", [0, 1, 1000, 16_383, 16_384, 100_000, (2 << 20) // 4, 3_000_001])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_allocations_are_aligned_zeros(size, dtype):
     x = allocate(size, dtype)
@@ -41,8 +42,39 @@ def test_allocations_are_aligned_zeros(size, dtype):
     assert not x.any()
     x[:] = 1
     assert x.sum() == size
-    if x.nbytes >= 2 << 20:
-        assert x.ctypes.data % (2 << 20) == 0
+
+
+def test_allocations_do_not_overlap():
+    arrays = [allocate(size, np.float32) for size in (20_000, 300_000, 100_000, 600_000, 20_001, 1_000_000, 50_000)]
+    for k, x in enumerate(arrays):
+        x[:] = k + 1
+    for k, x in enumerate(arrays):
+        assert (x == k + 1).all()
+
+
+def test_a_fork_has_memory_of_its_own():
+    x = allocate(100_000, np.float32)
+    pid = os.fork()
+    if pid == 0:
+        x[:] = 1
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert not x.any()
+
+
+@pytest.mark.skipif(not os.path.exists("/sys/kernel/mm/transparent_hugepage/enabled"), reason="Linux with huge pages")
+def test_large_buffers_ask_for_huge_pages():
+    x = allocate(8 << 20, np.uint8)
+    with open("/proc/self/smaps") as file:
+        for line in file:
+            first, _, rest = line.partition("-")
+            try:
+                inside = int(first, 16) <= x.ctypes.data < int(rest.split()[0], 16)
+            except (ValueError, IndexError):
+                if inside and line.startswith("VmFlags"):
+                    assert "hg" in line.split()
+                    return
+    raise AssertionError("mapping not found")
 
 
 def test_pack_copies():

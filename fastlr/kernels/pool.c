@@ -15,6 +15,7 @@
  */
 #define _GNU_SOURCE
 #include "fastlr.h"
+#include "team.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -162,7 +163,8 @@ static void *worker(void *number)
 
 static void child_after_fork(void)
 {
-    pool.workers = 0;
+    fastlr_leave_team();
+    atomic_store(&pool.workers, 0);
     atomic_store(&pool.epoch, 0);
     atomic_store(&pool.gate, 0);
     atomic_store(&pool.asleep, 0);
@@ -171,36 +173,44 @@ static void child_after_fork(void)
     pthread_cond_init(&pool.wake, NULL);
 }
 
-/* Starts workers up to `wanted`; returns how many there are. They take no signals: those are the program's. */
-static int start_workers(int wanted)
+/* Starts workers up to `wanted`, if it can: the work of those that are missing is done by the others. They take no
+ * signals: those are the program's. */
+static void start_workers(int wanted)
 {
-    static bool registered;
-    if (!registered)
-        registered = pthread_atfork(NULL, NULL, child_after_fork) == 0;
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &old);
-    while (registered && pool.workers < wanted) {
+    for (int number = atomic_load(&pool.workers) + 1; number <= wanted; number++) {
         pthread_t thread;
-        if (pthread_create(&thread, NULL, worker, (void *)(intptr_t)(pool.workers + 1)) != 0)
+        if (pthread_create(&thread, NULL, worker, (void *)(intptr_t)number) != 0)
             break;
         pthread_detach(thread);
-        pool.workers++;
+        atomic_store(&pool.workers, number);
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
-    return pool.workers;
+}
+
+/* A thread of another library's team in the place of a worker. Its own floating-point mode is given back to it. */
+static void lend(int number)
+{
+    const unsigned long long own = get_float_mode();
+    set_float_mode(pool.float_mode);
+    work(number % pool.threads);
+    set_float_mode(own);
+}
+
+static bool awake(int workers)
+{
+    return atomic_load(&pool.workers) >= workers && atomic_load(&pool.asleep) == 0;
 }
 
 static bool worth_waking(size_t count, int workers)
 {
-    const bool awake = atomic_load(&pool.workers) >= workers && atomic_load(&pool.asleep) == 0;
-    return awake || count >= WAKE_COUNT || now() - atomic_load(&pool.last) < SPIN_NS;
+    return awake(workers) || count >= WAKE_COUNT || now() - atomic_load(&pool.last) < SPIN_NS;
 }
 
-static void run_parallel(size_t count, int threads, fastlr_task task, void *ctx)
+static void share_out(size_t count, int threads, fastlr_task task, void *ctx)
 {
-    if (pool.workers < threads - 1)
-        threads = start_workers(threads - 1) + 1;
     pool.task = task;
     pool.ctx = ctx;
     pool.threads = threads;
@@ -210,6 +220,11 @@ static void run_parallel(size_t count, int threads, fastlr_task task, void *ctx)
         pool.parts[k].end = count * (size_t)(k + 1) / (size_t)threads;
     }
     pool.grain = count / (size_t)threads / 8 + 1; /* an eighth of a part: few takes, little to wait for at the end */
+}
+
+static void run_with_workers(int wanted)
+{
+    start_workers(wanted);
     atomic_store(&pool.gate, OPEN);
     atomic_fetch_add(&pool.epoch, 1);
     if (atomic_load(&pool.asleep) > 0) {
@@ -229,6 +244,7 @@ static void run_parallel(size_t count, int threads, fastlr_task task, void *ctx)
 
 void fastlr_parallel(size_t count, int threads, fastlr_task task, void *ctx)
 {
+    static atomic_bool registered;
     if (threads > FASTLR_MAX_THREADS)
         threads = FASTLR_MAX_THREADS;
     if ((size_t)threads > count)
@@ -239,7 +255,11 @@ void fastlr_parallel(size_t count, int threads, fastlr_task task, void *ctx)
         return;
     }
     if (worth_waking(count, threads - 1) && !atomic_flag_test_and_set_explicit(&pool.busy, memory_order_acquire)) {
-        run_parallel(count, threads, task, ctx);
+        if (!atomic_exchange(&registered, true))
+            pthread_atfork(NULL, NULL, child_after_fork);
+        share_out(count, threads, task, ctx);
+        if (awake(threads - 1) || !fastlr_join_team(threads, atomic_load(&pool.workers), lend))
+            run_with_workers(threads - 1);
         atomic_flag_clear_explicit(&pool.busy, memory_order_release);
     } else {
         task(ctx, 0, count);
