@@ -1,9 +1,9 @@
 """When a second thread pays: `python -m bench.threads`.
 
-A training loop does other work between steps, and the pool's threads go to sleep. For AdamW in float32, the median time of a
-step in microseconds, with one thread and with the default, after a pause of so many microseconds in which the caller
-computes. kernels/pool.c takes two constants from it: how long a worker looks for work before it sleeps, and from which size
-on a sleeping one is woken.
+A training loop does other work between steps, and the pool's threads go to sleep. For AdamW in float32, the median
+time of a step in microseconds, with one thread and with the default, after a pause of so many microseconds in which
+the caller computes. kernels/pool.c takes two constants from it: how long a worker looks for work before it sleeps, and
+from which size on a sleeping one is woken.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from time import perf_counter_ns
 from typing import Any
@@ -20,16 +20,16 @@ from bench.clock import Times, no_gc, rotated
 from bench.compare import render, show_time
 from bench.engines import limit_threads
 
-LAYERS = (784, 320, 128, 10)  # 293,578 parameters in six tensors
+MODELS = {"wide": (784, 320, 128, 10), "deep": (64, *[128] * 18, 10)}  # of about 300,000 parameters: 6 and 38 tensors
 HYPER = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
 CHECKED = 20  # iterations after which all copies must hold the same parameters, to 1e-5
 WARM, TIMED = 3, 10  # iterations of a turn
 
 
-def build(torch: Any) -> Any:
+def build(torch: Any, layers: Sequence[int]) -> Any:
     torch.manual_seed(0)
     parts = []
-    for k, (n_in, n_out) in enumerate(itertools.pairwise(LAYERS)):
+    for k, (n_in, n_out) in enumerate(itertools.pairwise(layers)):
         parts += [torch.nn.Tanh()] * (k > 0) + [torch.nn.Linear(n_in, n_out)]
     return torch.nn.Sequential(*parts)
 
@@ -49,8 +49,8 @@ def of_list(torch: Any, model: Any) -> tuple[Callable[[], object], Callable[[], 
     return lambda: optimizer.step([p.grad for p in params]), lambda: model.zero_grad()
 
 
-def of_flat(torch: Any, model: Any) -> tuple[Callable[[], object], Callable[[], object]]:
-    """fastlr on one flat buffer that the model's tensors are views of; the step also sets the gradients to zero."""
+def of_flat(torch: Any, model: Any, zero: bool) -> tuple[Callable[[], object], Callable[[], object]]:
+    """fastlr on one flat buffer that the model's tensors are views of; with `zero` the step zeroes gradients too."""
     import fastlr
 
     buffer = fastlr.FlatBuffer.pack({name: p.detach().numpy() for name, p in model.named_parameters()})
@@ -58,11 +58,12 @@ def of_flat(torch: Any, model: Any) -> tuple[Callable[[], object], Callable[[], 
     for name, p in model.named_parameters():
         p.data, p.grad = torch.from_numpy(buffer[name]), torch.from_numpy(grads[name])
     optimizer = fastlr.AdamW(buffer, **HYPER)
-    return lambda: optimizer.step(grads, zero_grads=True), lambda: None
+    return lambda: optimizer.step(grads, zero_grads=zero), lambda: None if zero else grads.data.fill(0)
 
 
 OPTIMIZERS: dict[str, Callable[[Any, Any], tuple[Callable[[], object], Callable[[], object]]]] = {
-    "fastlr flat": of_flat,
+    "fastlr flat": lambda torch, model: of_flat(torch, model, zero=False),
+    "fastlr flat, zeroing": lambda torch, model: of_flat(torch, model, zero=True),
     "fastlr list": of_list,
     "torch fused": lambda torch, model: of_torch(torch, model, fused=True),
     "torch foreach": lambda torch, model: of_torch(torch, model, foreach=True),
@@ -71,8 +72,8 @@ OPTIMIZERS: dict[str, Callable[[Any, Any], tuple[Callable[[], object], Callable[
 
 
 class Trainer:
-    def __init__(self, torch: Any, name: str) -> None:
-        self.torch, self.model = torch, build(torch)
+    def __init__(self, torch: Any, name: str, layers: Sequence[int]) -> None:
+        self.torch, self.model = torch, build(torch, layers)
         self.step, self.zero = OPTIMIZERS[name](torch, self.model)
         self.made = 0
         self.steps, self.iterations = Times(), Times()  # medians of turns
@@ -107,13 +108,13 @@ def check(trainers: dict[str, Trainer]) -> None:
             raise SystemExit(f"DISAGREES: after {CHECKED} iterations {name} is off torch's for-loop by {error:.3g}")
 
 
-def run(torch: Any, rounds: int, batch: int) -> dict[str, Trainer]:
+def run(torch: Any, layers: Sequence[int], rounds: int, batch: int) -> dict[str, Trainer]:
     generator = torch.Generator().manual_seed(1)
     batches = [
-        (torch.randn(batch, LAYERS[0], generator=generator), torch.randint(LAYERS[-1], (batch,), generator=generator))
+        (torch.randn(batch, layers[0], generator=generator), torch.randint(layers[-1], (batch,), generator=generator))
         for _ in range(16)
     ]
-    trainers = {name: Trainer(torch, name) for name in OPTIMIZERS}
+    trainers = {name: Trainer(torch, name, layers) for name in OPTIMIZERS}
     with no_gc():
         for trainer in trainers.values():
             for _ in range(CHECKED):
@@ -139,8 +140,12 @@ def main() -> None:
 
     torch.set_num_threads(a.threads)
     fastlr.set_num_threads(a.threads)
-    trainers = run(torch, a.rounds, a.batch)
+    print(machine.describe())
+    for name, layers in MODELS.items():
+        show(name, run(torch, layers, a.rounds, a.batch), a)
 
+
+def show(model: str, trainers: dict[str, Trainer], a: argparse.Namespace) -> None:
     ours = trainers["fastlr flat"].steps
     table = [
         (
@@ -154,10 +159,10 @@ def main() -> None:
         )
         for name, t in sorted(trainers.items(), key=lambda item: item[1].steps.median)
     ]
-    size = sum(x.numel() for x in trainers["fastlr flat"].model.parameters())
-    print(machine.describe())
-    title = f"adamw right after backward(), {size:,} parameters, batch {a.batch}, {a.threads} threads"
-    print(f"\n{title}, {a.rounds} rounds of {TIMED} iterations")
+    params = list(trainers["fastlr flat"].model.parameters())
+    size = f"{sum(p.numel() for p in params):,} parameters in {len(params)} tensors"
+    print(f"\nadamw right after backward(), {model} model of {size}")
+    print(f"batch {a.batch}, {a.threads} threads, {a.rounds} rounds of {TIMED} iterations")
     print(render(("optimizer", "step", "min", "x fastlr", "by round", "iteration", "share"), table))
 
 

@@ -90,6 +90,9 @@ fastlr_stats fastlr_measure(fastlr_dtype, const fastlr_span *, size_t spans, fas
 typedef void (*fastlr_task)(void *ctx, size_t first, size_t last);
 void fastlr_parallel(size_t count, int threads, fastlr_task, void *ctx);
 
+/* Whether other work has run for longer since the last call than workers stay awake: their caches are its by now. */
+bool fastlr_idle(void);
+
 /* ---- threads.c: how many ---- */
 
 enum { FASTLR_MAX_THREADS = 256 };

@@ -204,9 +204,14 @@ static bool awake(int workers)
     return atomic_load(&pool.workers) >= workers && atomic_load(&pool.asleep) == 0;
 }
 
+bool fastlr_idle(void)
+{
+    return now() - atomic_load(&pool.last) > SPIN_NS;
+}
+
 static bool worth_waking(size_t count, int workers)
 {
-    return awake(workers) || count >= WAKE_COUNT || now() - atomic_load(&pool.last) < SPIN_NS;
+    return awake(workers) || count >= WAKE_COUNT || !fastlr_idle();
 }
 
 static void share_out(size_t count, int threads, fastlr_task task, void *ctx)
@@ -219,7 +224,7 @@ static void share_out(size_t count, int threads, fastlr_task task, void *ctx)
         atomic_store_explicit(&pool.parts[k].next, count * (size_t)k / (size_t)threads, memory_order_relaxed);
         pool.parts[k].end = count * (size_t)(k + 1) / (size_t)threads;
     }
-    pool.grain = count / (size_t)threads / 8 + 1; /* an eighth of a part: few takes, little to wait for at the end */
+    pool.grain = count / (size_t)threads / 16 + 1; /* a sixteenth of a part: few takes, little to wait for at the end */
 }
 
 static void run_with_workers(int wanted)

@@ -51,12 +51,46 @@ static inline void *shift(void *p, size_t elements, size_t size)
     return p ? (char *)p + elements * size : NULL;
 }
 
+/* After a backward pass other cores have had the parameters and written the gradients. The processor fetches ahead what is
+ * read in order, but only to be read: to be written, such a line must be asked for again, and then late. So a step that comes
+ * after other work asks for the lines of a later tile as it comes to each (python -m bench.torch_loop). Where the caches are
+ * still the last step's own that would cost more than it brings. */
+enum { TILE = 1024, AHEAD = 2 * TILE, LINE = 64 }; /* elements, elements, bytes */
+
+static void will_write(const void *buffer, size_t bytes)
+{
+    for (size_t k = 0; k < bytes; k += LINE)
+#ifdef __x86_64__
+        __asm__ volatile("prefetchw %0" : : "m"(((const char *)buffer)[k])); /* does nothing where it is not known */
+#else
+        __builtin_prefetch((const char *)buffer + k, 1);
+#endif
+}
+
 typedef struct {
     const fastlr_rule *rule;
     const fastlr_span *spans;
     size_t count, size;
-    bool zero;
+    bool zero, cold;
 } update;
+
+static void sweep(const update *u, const fastlr_span *s, size_t skip, size_t n)
+{
+    u->rule->sweep(n, shift(s->p, skip, u->size), shift(s->g, skip, u->size), shift(s->s[0], skip, u->size),
+                   shift(s->s[1], skip, u->size), shift(s->s[2], skip, u->size), s->step, u->zero);
+}
+
+static void sweep_cold(const update *u, const fastlr_span *s, size_t skip, size_t n)
+{
+    for (size_t end = skip + n; skip < end; skip += TILE) {
+        if (s->n - skip >= AHEAD + TILE) {
+            will_write(shift(s->p, skip + AHEAD, u->size), TILE * u->size);
+            if (u->zero)
+                will_write(shift(s->g, skip + AHEAD, u->size), TILE * u->size);
+        }
+        sweep(u, s, skip, end - skip < TILE ? end - skip : TILE);
+    }
+}
 
 static void update_blocks(void *ctx, size_t first, size_t last)
 {
@@ -66,15 +100,14 @@ static void update_blocks(void *ctx, size_t first, size_t last)
         end = total(u->spans, u->count);
     for (const fastlr_span *s = span_at(u->spans, u->count, at); at < end; s++) {
         const size_t skip = at - s->start, left = s->n - skip, n = left < end - at ? left : end - at;
-        u->rule->sweep(n, shift(s->p, skip, u->size), shift(s->g, skip, u->size), shift(s->s[0], skip, u->size),
-                       shift(s->s[1], skip, u->size), shift(s->s[2], skip, u->size), s->step, u->zero);
+        (u->cold ? sweep_cold : sweep)(u, s, skip, n);
         at += n;
     }
 }
 
 void fastlr_run(const fastlr_rule *rule, const fastlr_span *spans, size_t count, bool zero, int threads)
 {
-    update u = {rule, spans, count, rule->size, zero};
+    update u = {rule, spans, count, rule->size, zero, fastlr_idle()};
     const size_t blocks = fastlr_blocks(spans, count);
     fastlr_parallel(blocks, useful(threads, blocks), update_blocks, &u);
 }
