@@ -209,11 +209,6 @@ bool fastlr_idle(void)
     return now() - atomic_load(&pool.last) > SPIN_NS;
 }
 
-static bool worth_waking(size_t count, int workers)
-{
-    return awake(workers) || count >= WAKE_COUNT || !fastlr_idle();
-}
-
 static void share_out(size_t count, int threads, fastlr_task task, void *ctx)
 {
     pool.task = task;
@@ -259,11 +254,13 @@ void fastlr_parallel(size_t count, int threads, fastlr_task task, void *ctx)
             task(ctx, 0, count);
         return;
     }
-    if (worth_waking(count, threads - 1) && !atomic_flag_test_and_set_explicit(&pool.busy, memory_order_acquire)) {
+    const bool ready = awake(threads - 1), near = !ready && !fastlr_idle();
+    if ((ready || near || count >= WAKE_COUNT) &&
+        !atomic_flag_test_and_set_explicit(&pool.busy, memory_order_acquire)) {
         if (!atomic_exchange(&registered, true))
             pthread_atfork(NULL, NULL, child_after_fork);
         share_out(count, threads, task, ctx);
-        if (awake(threads - 1) || !fastlr_join_team(threads, atomic_load(&pool.workers), lend))
+        if (ready || near || !fastlr_join_team(threads, atomic_load(&pool.workers), lend))
             run_with_workers(threads - 1);
         atomic_flag_clear_explicit(&pool.busy, memory_order_release);
     } else {

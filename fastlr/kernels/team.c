@@ -1,6 +1,6 @@
 /* After a backward pass torch's OpenMP threads spin for milliseconds, waiting for more work. A pool of our own would have to
  * be woken and then share the processors with them; they themselves start at once, and have in their caches the gradients
- * that they have just written. So a call that would have to wake the pool asks them first (python -m bench.torch_loop).
+ * that they have just written. So a step that comes after other work asks them first (python -m bench.torch_loop).
  *
  * libgomp is only looked up, never loaded or linked. Asking it for another number of threads than it is set to would make
  * it start or end some, so that is left alone. And it does not survive fork(): a child would wait for threads that are gone.
