@@ -188,3 +188,60 @@ class AMSGrad(Optimizer):
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
+
+
+class Adamax(Optimizer):
+    """Adam with the largest recent gradient, fading, in the place of the root mean square.
+
+        g ← g + λp
+        m ← β₁m + (1−β₁)g
+        n ← max(β₂n, |g| + ε)
+        p ← p − η (m/c₁) / n                      c₁ = 1 − β₁ᵗ,  t = 1, 2, …
+
+    Parameters
+    ----------
+    params : array, list or dict of arrays, FlatBuffer, or list of groups
+        Updated in place; see `Optimizer`, also for the options `groups`, `maximize` and `nonfinite`.
+    lr : float or callable, default 2e-3
+        η ≥ 0, or a function of the 0-based step.
+    betas : (float, float), default (0.9, 0.999)
+        β₁, β₂ in [0, 1).
+    eps : float, default 1e-8
+        ε > 0, added to |g| (torch's; the paper has none, optax adds it to n).
+    weight_decay : float, default 0
+        λ ≥ 0, added to the gradient.
+
+    Notes
+    -----
+    The same update as ``torch.optim.Adamax`` up to rounding; torch accepts ε = 0 too. NaN stays in n. State: ``m``,
+    ``n`` (torch: exp_avg, exp_inf). Moves 28 bytes a float32 parameter. Kernel: kernels/rules/adamax.h.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.zeros(2, np.float32)
+    >>> Adamax(p, lr=0.5).step(np.float32([4, 0])).step
+    1
+    >>> p
+    array([-0.5,  0. ], dtype=float32)
+
+    References
+    ----------
+    Kingma & Ba, Adam: A Method for Stochastic Optimization, 2015, Algorithm 2.
+    """
+
+    rule = "adamax"
+    states = ("m", "n")
+    hypers = {"betas": pair_of_betas, "eps": positive}
+    kernel = staticmethod(_kernel)
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Rate = 2e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)

@@ -18,19 +18,35 @@ from typing import TYPE_CHECKING, Any, TypedDict
 import numpy as np
 
 from fastlr import _core
+from fastlr.adadelta import Adadelta
 from fastlr.adagrad import Adagrad
-from fastlr.adam import Adam, AdamW, AMSGrad
+from fastlr.adam import Adam, Adamax, AdamW, AMSGrad
 from fastlr.buffers import param_array
 from fastlr.groups import Group
 from fastlr.hyper import flag, nonnegative, positive
 from fastlr.optimizer import Optimizer
+from fastlr.radam import RAdam
 from fastlr.rmsprop import RMSprop
 from fastlr.sgd import SGD
+from fastlr.sign import Lion, SignSGD, Signum
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["adagrad", "adam", "adamw", "amsgrad", "rmsprop", "sgd"]
+__all__ = [
+    "adadelta",
+    "adagrad",
+    "adam",
+    "adamax",
+    "adamw",
+    "amsgrad",
+    "lion",
+    "radam",
+    "rmsprop",
+    "sgd",
+    "sign_sgd",
+    "signum",
+]
 
 
 class Call(TypedDict, total=False):
@@ -196,3 +212,99 @@ def amsgrad(
     """`AMSGrad`: p, m, v and x, the largest v so far, are updated."""
     hyper = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
     _update(AMSGrad, p, g, {"m": m, "v": v, "x": x}, step, call, hyper)
+
+
+def adadelta(
+    p: Any,
+    g: Any,
+    v: Any,
+    d: Any,
+    *,
+    step: int,
+    lr: float = 1.0,
+    rho: float = 0.9,
+    eps: float = 1e-6,
+    weight_decay: float = 0.0,
+    **call: Unpack[Call],
+) -> None:
+    """`Adadelta`: p, v and d are updated."""
+    hyper = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
+    _update(Adadelta, p, g, {"v": v, "d": d}, step, call, hyper)
+
+
+def adamax(
+    p: Any,
+    g: Any,
+    m: Any,
+    n: Any,
+    *,
+    step: int,
+    lr: float = 2e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    **call: Unpack[Call],
+) -> None:
+    """`Adamax`: p, m and n are updated."""
+    hyper = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+    _update(Adamax, p, g, {"m": m, "n": n}, step, call, hyper)
+
+
+def radam(
+    p: Any,
+    g: Any,
+    m: Any,
+    v: Any,
+    *,
+    step: int,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled_weight_decay: bool = False,
+    **call: Unpack[Call],
+) -> None:
+    """`RAdam`: p, m and v are updated."""
+    hyper = {
+        "lr": lr,
+        "betas": betas,
+        "eps": eps,
+        "weight_decay": weight_decay,
+        "decoupled_weight_decay": decoupled_weight_decay,
+    }
+    _update(RAdam, p, g, {"m": m, "v": v}, step, call, hyper)
+
+
+def sign_sgd(p: Any, g: Any, *, step: int, lr: float = 1e-4, weight_decay: float = 0.0, **call: Unpack[Call]) -> None:
+    """`SignSGD`: p is updated."""
+    _update(SignSGD, p, g, {}, step, call, {"lr": lr, "weight_decay": weight_decay})
+
+
+def signum(
+    p: Any,
+    g: Any,
+    m: Any,
+    *,
+    step: int,
+    lr: float = 1e-4,
+    beta: float = 0.9,
+    weight_decay: float = 0.0,
+    **call: Unpack[Call],
+) -> None:
+    """`Signum`: p and m are updated."""
+    _update(Signum, p, g, {"m": m}, step, call, {"lr": lr, "beta": beta, "weight_decay": weight_decay})
+
+
+def lion(
+    p: Any,
+    g: Any,
+    m: Any,
+    *,
+    step: int,
+    lr: float = 1e-4,
+    betas: tuple[float, float] = (0.9, 0.99),
+    weight_decay: float = 0.0,
+    **call: Unpack[Call],
+) -> None:
+    """`Lion`: p and m are updated."""
+    _update(Lion, p, g, {"m": m}, step, call, {"lr": lr, "betas": betas, "weight_decay": weight_decay})

@@ -93,6 +93,13 @@ RMSPROP_BAD = (
 )
 ADAM_BAD = (*EVERY, *EPS, *BETAS)
 
+ADADELTA_BAD = (*EVERY, *EPS, ({"rho": 1.0}, ValueError, "rho must be in [0, 1), got 1.0"))
+RADAM_BAD = (
+    *ADAM_BAD,
+    ({"decoupled_weight_decay": 1}, TypeError, "decoupled_weight_decay must be True or False, got 1"),
+)
+SIGNUM_BAD = (*EVERY, ({"beta": 1.0}, ValueError, "beta must be in [0, 1), got 1.0"))
+
 MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq", "x": "max_exp_avg_sq"}
 AVERAGES = {"v": "square_avg", "a": "grad_avg", "b": "momentum_buffer"}
 BUFFER = {"b": "momentum_buffer"}
@@ -131,6 +138,39 @@ def amsgrad(id, kwargs):
     # optax takes the maximum of the corrected second moment.
     torch = ("Adam", {**kwargs, "amsgrad": True})
     return Case(id, fastlr.AMSGrad, kwargs, reference.amsgrad, fastlr.functional.amsgrad, torch, MOMENTS, bad=ADAM_BAD)
+
+
+def adadelta(id, kwargs, optax=None):
+    torch = ("Adadelta", kwargs)
+    states = {"v": "square_avg", "d": "acc_delta"}
+    return Case(
+        id, fastlr.Adadelta, kwargs, reference.adadelta, fastlr.functional.adadelta, torch, states, optax, ADADELTA_BAD
+    )
+
+
+def adamax(id, kwargs):
+    # optax adds eps to the decayed maximum, not to |g|.
+    torch = ("Adamax", kwargs)
+    states = {"m": "exp_avg", "n": "exp_inf"}
+    return Case(id, fastlr.Adamax, kwargs, reference.adamax, fastlr.functional.adamax, torch, states, bad=ADAM_BAD)
+
+
+def radam(id, kwargs):
+    # optax has eps beside the corrected root.
+    torch = ("RAdam", kwargs)
+    return Case(id, fastlr.RAdam, kwargs, reference.radam, fastlr.functional.radam, torch, MOMENTS, bad=RADAM_BAD)
+
+
+def sign_sgd(id, kwargs, optax=None):
+    return Case(id, fastlr.SignSGD, kwargs, reference.sign_sgd, fastlr.functional.sign_sgd, optax=optax, bad=EVERY)
+
+
+def signum(id, kwargs):
+    return Case(id, fastlr.Signum, kwargs, reference.signum, fastlr.functional.signum, bad=SIGNUM_BAD)
+
+
+def lion(id, kwargs, optax=None):
+    return Case(id, fastlr.Lion, kwargs, reference.lion, fastlr.functional.lion, optax=optax, bad=(*EVERY, *BETAS))
 
 
 # optax's scale_by_rms has TensorFlow's defaults: these are torch's.
@@ -176,6 +216,23 @@ CASES = (
     adamw("AdamW-no_decay", {"weight_decay": 0.0}, ("adamw", {"weight_decay": 0.0})),
     amsgrad("AMSGrad", {}),
     amsgrad("AMSGrad-decay-odd", {"betas": (0.8, 0.5), "eps": 0.01, "weight_decay": 0.1}),
+    adadelta("Adadelta", {}, ("adadelta", {"rho": 0.9, "eps": 1e-6})),
+    adadelta("Adadelta-decay-odd", {"rho": 0.3, "eps": 0.01, "weight_decay": 0.1}),
+    adamax("Adamax", {}),
+    adamax("Adamax-decay-odd", {"betas": (0.7, 0.4), "eps": 0.01, "weight_decay": 0.1}),
+    radam("RAdam", {}),
+    radam("RAdam-decay-odd", {"betas": (0.8, 0.9), "eps": 0.01, "weight_decay": 0.1}),
+    radam("RAdam-decoupled", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    sign_sgd("SignSGD", {}, ("sign_sgd", {})),
+    sign_sgd("SignSGD-decay", {"weight_decay": 0.1}),
+    signum("Signum", {}),
+    signum("Signum-decay-odd", {"beta": 0.4, "weight_decay": 0.1}),
+    lion("Lion", {}, ("lion", {"b1": 0.9, "b2": 0.99, "weight_decay": 0.0})),
+    lion(
+        "Lion-decay-odd",
+        {"betas": (0.6, 0.3), "weight_decay": 0.1},
+        ("lion", {"b1": 0.6, "b2": 0.3, "weight_decay": 0.1}),
+    ),
 )
 
 KINDS = ("tame", "one_sign", "tiny", "large", "mixed", "zero", "minus_zero", "subnormal", "huge", "sparse")

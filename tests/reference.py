@@ -15,9 +15,9 @@ function, all with one signature:
     grad_scale    multiplies g before all else
     return        new parameters and a new state; nothing given is written
 
-State: sgd `b` (only with momentum); adagrad `s`; rmsprop `v`, with centered `a`, with momentum `b`; adam and adamw
-`m`, `v`; amsgrad `m`, `v`, `x`. Weight decay is added to the gradient (g + λp), in adamw taken off the parameters
-(ηλp).
+State: sgd `b` (only with momentum); adagrad `s`; rmsprop `v`, with centered `a`, with momentum `b`; adam, adamw and
+radam `m`, `v`; amsgrad `m`, `v`, `x`; adamax `m`, `n`; adadelta `v`, `d`; signum and lion `m`. Weight decay is added
+to the gradient (g + λp); in adamw and the sign rules it is taken off the parameters (ηλp).
 
 As in the kernels, overflow gives inf and a root of what is negative NaN, without a warning.
 """
@@ -51,6 +51,11 @@ def wide(x):
 def coupled(p, g, weight_decay):
     """The gradient of the loss plus λ/2 ‖p‖². Without decay an infinite p must not matter."""
     return g + weight_decay * p if weight_decay != 0 else g
+
+
+def decoupled(p, move, lr, weight_decay):
+    """The move with decay of the parameters themselves."""
+    return move + lr * weight_decay * p if weight_decay != 0 else move
 
 
 @rule
@@ -113,7 +118,7 @@ def adamw(p, g, state, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay
     """Loshchilov & Hutter (2019), Algorithm 2, line 12; the decay times the learning rate, as everyone has it."""
     m, v = moments(g, state, betas)
     move = lr * direction(m, v, t, betas, eps)
-    return p - (move + lr * weight_decay * p if weight_decay != 0 else move), {"m": m, "v": v}
+    return p - decoupled(p, move, lr, weight_decay), {"m": m, "v": v}
 
 
 @rule
@@ -122,3 +127,57 @@ def amsgrad(p, g, state, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_dec
     m, v = moments(coupled(p, g, weight_decay), state, betas)
     x = np.maximum(state.get("x", 0.0), v)
     return p - lr * direction(m, x, t, betas, eps), {"m": m, "v": v, "x": x}
+
+
+@rule
+def adadelta(p, g, state, t, *, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
+    """Zeiler (2012), Algorithm 1, times a rate."""
+    g = coupled(p, g, weight_decay)
+    v = rho * state.get("v", 0.0) + (1 - rho) * (g * g)
+    old = state.get("d", 0.0)
+    delta = np.sqrt(old + eps) / np.sqrt(v + eps) * g
+    return p - lr * delta, {"v": v, "d": rho * old + (1 - rho) * (delta * delta)}
+
+
+@rule
+def adamax(p, g, state, t, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0):
+    """Kingma & Ba (2015), Algorithm 2; ε as torch has it."""
+    g, (b1, b2) = coupled(p, g, weight_decay), betas
+    m = b1 * state.get("m", 0.0) + (1 - b1) * g
+    n = np.maximum(state.get("n", 0.0) * b2, abs(g) + eps)
+    return p - lr / (1 - b1**t) * (m / n), {"m": m, "n": n}
+
+
+@rule
+def radam(p, g, state, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, decoupled_weight_decay=False):
+    """Liu et al. (2020), Algorithm 2; ε as torch has it."""
+    b1, b2 = betas
+    m, v = moments(g if decoupled_weight_decay else coupled(p, g, weight_decay), state, betas)
+    longest = 2 / (1 - b2) - 1
+    length = longest - 2 * t * b2**t / (1 - b2**t)
+    move = lr * (m / (1 - b1**t))
+    if length > 5:
+        r = np.sqrt(((length - 4) * (length - 2) * longest) / ((longest - 4) * (longest - 2) * length))
+        move = move * r * (np.sqrt(1 - b2**t) / (np.sqrt(v) + eps))
+    return p - decoupled(p, move, lr, weight_decay if decoupled_weight_decay else 0), {"m": m, "v": v}
+
+
+@rule
+def sign_sgd(p, g, state, t, *, lr=1e-4, weight_decay=0.0):
+    """Bernstein et al. (2018), Algorithm 1."""
+    return p - decoupled(p, lr * np.sign(g), lr, weight_decay), {}
+
+
+@rule
+def signum(p, g, state, t, *, lr=1e-4, beta=0.9, weight_decay=0.0):
+    """Bernstein et al. (2018), Algorithm 2."""
+    m = beta * state.get("m", 0.0) + (1 - beta) * g
+    return p - decoupled(p, lr * np.sign(m), lr, weight_decay), {"m": m}
+
+
+@rule
+def lion(p, g, state, t, *, lr=1e-4, betas=(0.9, 0.99), weight_decay=0.0):
+    """Chen et al. (2023), Algorithm 2."""
+    (b1, b2), old = betas, state.get("m", 0.0)
+    c = b1 * old + (1 - b1) * g
+    return p - decoupled(p, lr * np.sign(c), lr, weight_decay), {"m": b2 * old + (1 - b2) * g}

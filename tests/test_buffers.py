@@ -9,6 +9,7 @@ import pytest
 
 import fastlr
 from fastlr.buffers import allocate, as_array
+from tests.processes import in_a_fresh_process
 
 
 def test_layout():
@@ -52,6 +53,7 @@ def test_allocations_do_not_overlap():
         assert (x == k + 1).all()
 
 
+@in_a_fresh_process
 def test_a_fork_has_memory_of_its_own():
     x = allocate(100_000, np.float32)
     pid = os.fork()

@@ -218,6 +218,52 @@ BY_HAND = {
         [0.95, 169 / 180],
         {"m": [2.5, 0.75], "v": [175 / 16, 1687 / 256], "x": [175 / 16, 175 / 16]},
     ),
+    # v = ¾·4 = 3, Δ = √1 / √4 · 2 = 1, d = ¾; v = ¼·3 + ¾·9 = 7.5, Δ = √1.75 / √8.5 · (−3), d = ¼·¾ + ¾ · 9·1.75/8.5.
+    "Adadelta": (
+        fastlr.Adadelta,
+        {"lr": 0.5, "rho": 0.25, "eps": 1},
+        1,
+        [2, -3],
+        [0.5, 0.5 + 1.5 * math.sqrt(1.75 / 8.5)],
+        {"v": [3, 7.5], "d": [0.75, 0.1875 + 0.75 * 9 * 1.75 / 8.5]},
+    ),
+    # m = 3/2, m̂ = 3, n = 3 + 1, p = 1 − ½·¾; m = ¾ − ½ = ¼, m̂ = ⅓, n = max(¾·4, 2) = 3, p = ⅝ − ½·1/9.
+    "Adamax": (
+        fastlr.Adamax,
+        {"lr": 0.5, "betas": (0.5, 0.75), "eps": 1},
+        1,
+        [3, -1],
+        [0.625, 0.625 - 1 / 18],
+        {"m": [1.5, 0.25], "n": [4, 3]},
+    ),
+    # ρ = 1, then 19 − 4·0.81/0.19 < 2: momentum alone. m̂ = 2, p = 1 − ½; m = ½ − 3/2 = −1, m̂ = −4/3, p = ½ + ⅓.
+    "RAdam": (
+        fastlr.RAdam,
+        {"lr": 0.25, "betas": (0.5, 0.9)},
+        1,
+        [2, -3],
+        [0.5, 0.5 + 1 / 3],
+        {"m": [1, -1], "v": [0.4, 1.26]},
+    ),
+    "SignSGD": (fastlr.SignSGD, {"lr": 0.25}, 1, [7, -1e-9], [0.75, 1], {}),
+    # 1 − ½·½·1 − ½, and m = 2, p = ¼ − ½·½·¼ − ½ though g < 0.
+    "Signum": (
+        fastlr.Signum,
+        {"lr": 0.5, "beta": 0.75, "weight_decay": 0.5},
+        1,
+        [8, -1],
+        [0.25, 0.25 - 0.0625 - 0.5],
+        {"m": [2, 1.25]},
+    ),
+    # c = ½·8 > 0, m = ¼·8 = 2 (not c); c = ½·2 − ½·1 > 0, m = ¾·2 − ¼.
+    "Lion": (
+        fastlr.Lion,
+        {"lr": 0.5, "betas": (0.5, 0.75), "weight_decay": 0.5},
+        1,
+        [8, -1],
+        [0.25, 0.25 - 0.0625 - 0.5],
+        {"m": [2, 1.25]},
+    ),
 }
 
 
@@ -549,6 +595,12 @@ AT_RANDOM = {
     "Adam": adam,
     "AdamW": adam,
     "AMSGrad": adam,
+    "Adadelta": {"rho": beta, "eps": eps, "weight_decay": decay},
+    "Adamax": adam,
+    "RAdam": {**adam, "decoupled_weight_decay": st.booleans()},
+    "SignSGD": {"weight_decay": decay},
+    "Signum": {"beta": beta, "weight_decay": decay},
+    "Lion": {"betas": st.tuples(beta, beta), "weight_decay": decay},
 }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fastlr
+from tests.processes import in_a_fresh_process
 
 N = 300_000  # enough for the pool to take part
 
@@ -99,7 +100,7 @@ def test_more_threads_than_processors():
             np.testing.assert_array_equal(trained(5), expected)
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@in_a_fresh_process
 def test_a_forked_child_can_step():
     with fastlr.num_threads(2):
         p = data()
@@ -121,7 +122,7 @@ def test_a_forked_child_can_step():
         np.testing.assert_array_equal(p, expected)
 
 
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@in_a_fresh_process
 def test_fork_while_another_thread_steps():
     with fastlr.num_threads(2):
         opt = fastlr.SGD(data())

@@ -10,9 +10,11 @@ constant here was chosen so that a test passes. What is charged:
     x / y        (ex + |x / y| ey) / (|y| − ey)           + u |result| + η
     √x           √x − √(x − ex) or √(x + ex) − √x         + u |result|      x − ex not below 0 where x cannot be
     max(x, y)    max(ex, ey)
+    |x|          ex
+    sign(x)      2 where |x| <= ex: it may be another; else 0
     scalar       computed in double (u = 2^-53), narrowed to the compute type where it meets an array: + u |scalar|
     bᵗ           (t − 1) 2^-53 bᵗ: repeated squaring makes as many roundings, weighted, for any t. 1 − bᵗ amplifies it
-    b x          u (2 (1 − b) + b) |x| for the factor b of a running average: see `Factor`
+    b x          u (2 (1 − b) + b) |x| for the factor b of a running average: see `Factor`. x b is an ordinary product
 
 So for one step of AdamW, of the update U = η m̂ / (√v̂ + ε): m̂ 2 roundings (narrowing c1, dividing), √v̂ 2 (half of
 v's two, one for the root), + ε 1 and ε's narrowing, ÷ 1, η 2: 8 u |U|, where the kernel folds η √c2 / c1 and makes 5
@@ -59,7 +61,7 @@ class Bounded(np.lib.mixins.NDArrayOperatorsMixin):
         return Bounded(value, np.float64, (t - 1) * roundoff(np.float64) * value)
 
     def __array_ufunc__(self, ufunc, method, *operands):
-        if ufunc in (np.equal, np.not_equal):
+        if ufunc in (np.equal, np.not_equal, np.greater):
             return ufunc(*(getattr(x, "value", x) for x in operands))
         with np.errstate(all="ignore"):
             return operate(ufunc.__name__, *operands)
@@ -81,7 +83,7 @@ def hyper(x, factor=False):
 
 
 def hypers(given):
-    return {name: hyper(x, factor=name in ("betas", "alpha")) for name, x in given.items()}
+    return {name: hyper(x, factor=name in ("betas", "alpha", "beta", "rho")) for name, x in given.items()}
 
 
 def roundoff(dtype):
@@ -129,6 +131,11 @@ def operate(name, *operands):
         error = np.where(x.error == 0, 0, np.where((x.error <= x.value) | x.nonnegative, error, np.inf))
     elif name == "maximum":
         value, error, rounded = np.maximum(x.value, y.value), np.maximum(x.error, y.error), False
+    elif name == "absolute":
+        value, error, rounded, nonnegative = abs(x.value), x.error, False, True
+    elif name == "sign":
+        value, error = np.sign(x.value), np.where((abs(x.value) > x.error) | (x.error == 0), 0, 2)
+        rounded, nonnegative = False, False
     elif name == "negative":
         value, error, rounded, nonnegative = -x.value, x.error, False, False
     else:

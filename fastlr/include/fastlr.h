@@ -67,6 +67,9 @@ bool fastlr_isa_runs(int n);
 int fastlr_isa(void);
 void fastlr_use_isa(int n);
 
+/* The n-th rule, or NULL. */
+const char *fastlr_rule_name(int n);
+
 /* The kernel for a rule in the instruction set in use, or NULL. */
 const fastlr_rule *fastlr_find(const char *name, fastlr_dtype);
 

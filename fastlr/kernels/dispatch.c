@@ -71,6 +71,15 @@ const fastlr_table *fastlr_table_of(fastlr_dtype dtype)
     return ISAS[fastlr_isa()].table[dtype];
 }
 
+const char *fastlr_rule_name(int n)
+{
+    const fastlr_rule *const *rules = fastlr_table_of(FASTLR_F32)->rules;
+    for (int k = 0; rules[k]; k++)
+        if (k == n)
+            return rules[k]->name;
+    return NULL;
+}
+
 const fastlr_rule *fastlr_find(const char *name, fastlr_dtype dtype)
 {
     for (const fastlr_rule *const *rule = fastlr_table_of(dtype)->rules; *rule; rule++)

@@ -48,6 +48,17 @@ PER_ELEMENT real root(real x)
     return _Generic((real)0, float: sqrtf, double: sqrt)(x);
 }
 
+PER_ELEMENT real modulus(real x)
+{
+    return _Generic((real)0, float: fabsf, double: fabs)(x);
+}
+
+/* 1, −1, or x itself where it is 0 or NaN. */
+PER_ELEMENT real sign(real x)
+{
+    return x > 0 ? 1 : x < 0 ? -1 : x;
+}
+
 /* (1 − a) old + a new. Not b old + (1 − b) new: narrowed to float32, b = 0.999 leaves 1 − b off by 1e-5, and b = 1 − 1e-8
  * never forgets; narrowed itself, a = 1 − b is right to half an ulp. At a = 1 old − a old is 0: exactly new. */
 PER_ELEMENT real average(real old, real new, real a)
@@ -79,7 +90,7 @@ PER_ELEMENT bits magnitude(real x)
     return b & ((bits)-1 >> 1);
 }
 
-PER_STEP bool finite(real x)
+PER_STEP bool is_finite(real x)
 {
     return x - x == 0;
 }
@@ -105,28 +116,40 @@ PER_STEP double complement(double b, int64_t t)
 #include "floor.h"
 #include "reduce.h"
 
+#include "rules/adadelta.h"
 #include "rules/adagrad.h"
 #include "rules/adam.h"
+#include "rules/adamax.h"
+#include "rules/radam.h"
 #include "rules/rmsprop.h"
 #include "rules/sgd.h"
+#include "rules/sign.h"
 
 /* Every rule has its line here. */
+/* clang-format off */
 static const fastlr_rule *const rules[] = {
+    &adadelta_rule,
     &adagrad_rule,
     &adam_rule,
+    &adamax_rule,
     &amsgrad_rule,
     &floor_0_rule,
     &floor_1_rule,
     &floor_2_rule,
     &floor_3_rule,
+    &lion_rule,
     &momentum_rule,
+    &radam_rule,
     &rmsprop_rule,
     &rmsprop_centered_rule,
     &rmsprop_centered_momentum_rule,
     &rmsprop_momentum_rule,
     &sgd_rule,
+    &sign_sgd_rule,
+    &signum_rule,
     NULL,
 };
+/* clang-format on */
 
 const fastlr_table TABLE = {.rules = rules, .gauge = gauge, .number = number};
 

@@ -38,6 +38,11 @@ typedef struct {
     size_t end;
 } part;
 
+typedef struct { /* a worker, under the mutex */
+    pthread_t thread;
+    bool asleep; /* and not yet called */
+} sleeper;
+
 static struct {
     fastlr_task task;
     void *ctx;
@@ -55,6 +60,10 @@ static struct {
     atomic_int workers;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
+    sleeper sleepers[FASTLR_MAX_THREADS];
+#ifdef __linux__
+    cpu_set_t home; /* where workers may run */
+#endif
 } pool = {.busy = ATOMIC_FLAG_INIT, .mutex = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 static inline void pause_briefly(void)
@@ -111,17 +120,46 @@ static void work(int self)
     }
 }
 
-static void sleep_until_moved(unsigned seen)
+/* The system likes to wake a thread, and to start one, where it is called from. Both then share that processor until a later
+ * tick, for milliseconds and dozens of steps. So workers are kept off the caller's processor for the moment in which they
+ * wake; then they may run wherever the caller may. */
+static void keep_off_this_processor(pthread_t thread)
+{
+#ifdef __linux__
+    cpu_set_t others;
+    if (sched_getaffinity(0, sizeof others, &others) != 0)
+        return;
+    pool.home = others;
+    CPU_CLR(sched_getcpu(), &others);
+    if (CPU_COUNT(&others) > 0)
+        pthread_setaffinity_np(thread, sizeof others, &others);
+#else
+    (void)thread;
+#endif
+}
+
+static void go_home(void)
+{
+#ifdef __linux__
+    sched_setaffinity(0, sizeof pool.home, &pool.home);
+#endif
+}
+
+static void sleep_until_moved(int self, unsigned seen)
 {
     pthread_mutex_lock(&pool.mutex);
+    pool.sleepers[self].asleep = true;
     atomic_fetch_add(&pool.asleep, 1); /* before the last look: the caller moves epoch, then looks at asleep */
     while (atomic_load(&pool.epoch) == seen)
         pthread_cond_wait(&pool.wake, &pool.mutex);
     atomic_fetch_sub(&pool.asleep, 1);
+    if (!pool.sleepers[self].asleep)
+        go_home();
+    pool.sleepers[self].asleep = false;
     pthread_mutex_unlock(&pool.mutex);
 }
 
-static unsigned wait_until_moved(unsigned seen)
+static unsigned wait_until_moved(int self, unsigned seen)
 {
     const long long start = now();
     for (;;) {
@@ -132,7 +170,7 @@ static unsigned wait_until_moved(unsigned seen)
             pause_briefly();
         }
         if (now() - start > SPIN_NS)
-            sleep_until_moved(seen);
+            sleep_until_moved(self, seen);
     }
 }
 
@@ -148,8 +186,11 @@ static bool enter(void)
 static void *worker(void *number)
 {
     const int self = (int)(intptr_t)number;
+    pthread_mutex_lock(&pool.mutex);
+    go_home();
+    pthread_mutex_unlock(&pool.mutex);
     for (unsigned epoch = 0;;) {
-        epoch = wait_until_moved(epoch);
+        epoch = wait_until_moved(self, epoch);
         if (!enter())
             continue;
         if (self < pool.threads) {
@@ -180,13 +221,17 @@ static void start_workers(int wanted)
     sigset_t all, old;
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &old);
+    pthread_mutex_lock(&pool.mutex);
     for (int number = atomic_load(&pool.workers) + 1; number <= wanted; number++) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, worker, (void *)(intptr_t)number) != 0)
+        sleeper *s = &pool.sleepers[number];
+        *s = (sleeper){0};
+        if (pthread_create(&s->thread, NULL, worker, (void *)(intptr_t)number) != 0)
             break;
-        pthread_detach(thread);
+        keep_off_this_processor(s->thread);
+        pthread_detach(s->thread);
         atomic_store(&pool.workers, number);
     }
+    pthread_mutex_unlock(&pool.mutex);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
 }
 
@@ -228,8 +273,12 @@ static void run_with_workers(int wanted)
     atomic_store(&pool.gate, OPEN);
     atomic_fetch_add(&pool.epoch, 1);
     if (atomic_load(&pool.asleep) > 0) {
-        /* Nothing to do under the mutex but to have had it: who looked at epoch before it moved is waiting by now. */
-        pthread_mutex_lock(&pool.mutex);
+        pthread_mutex_lock(&pool.mutex); /* and so: who looked at epoch before it moved is waiting by now */
+        for (int k = 1; k < pool.threads; k++)
+            if (pool.sleepers[k].asleep) {
+                keep_off_this_processor(pool.sleepers[k].thread);
+                pool.sleepers[k].asleep = false; /* woken, and to go home */
+            }
         pthread_mutex_unlock(&pool.mutex);
         pthread_cond_broadcast(&pool.wake);
     }

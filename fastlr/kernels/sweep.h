@@ -27,7 +27,7 @@ static bool NAME(RULE, prepare)(const fastlr_hyper *o, int64_t t, fastlr_step *s
     const apply a = {(real)o->scale, (real)o->l2, (real)rate, (real)(o->lr * o->decay)};
     *(NAME(RULE, block) *)step = (NAME(RULE, block)){a, h};
     /* A scale that is NaN was meant: clipping by the norm of gradients that hold one. */
-    return (finite(a.scale) || o->scale != o->scale) && finite(a.l2) && finite(a.rate) && finite(a.decay);
+    return (is_finite(a.scale) || o->scale != o->scale) && is_finite(a.l2) && is_finite(a.rate) && is_finite(a.decay);
 }
 
 /* `zero` is a constant where this is inlined, so each of the two loops below is free of it. */

@@ -12,9 +12,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static const char *RULES[] = {
-    "adagrad",          "adam", "amsgrad", "momentum", "rmsprop", "rmsprop_centered", "rmsprop_centered_momentum",
-    "rmsprop_momentum", "sgd"};
 static const fastlr_hyper HYPER = {.lr = 0.1, .scale = 0.5, .l2 = 0.01, .decay = 0.02, .rule = {0.9, 0.99, 1e-8}};
 enum { BUFFERS = 2 + FASTLR_STATES, STEPS = 3 };
 
@@ -121,10 +118,10 @@ int main(void)
 {
     const size_t lengths[] = {
         0, 1, 3, 15, 16, 17, 63, 65, 127, FASTLR_BLOCK - 1, FASTLR_BLOCK, FASTLR_BLOCK + 1, 5 * FASTLR_BLOCK + 7};
-    for (size_t r = 0; r < sizeof RULES / sizeof *RULES; r++)
+    for (int r = 0; fastlr_rule_name(r); r++)
         for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
-            compare(RULES[r], FASTLR_F32, lengths[l]);
-            compare(RULES[r], FASTLR_F64, lengths[l]);
+            compare(fastlr_rule_name(r), FASTLR_F32, lengths[l]);
+            compare(fastlr_rule_name(r), FASTLR_F64, lengths[l]);
         }
     char *expected = train("adam", FASTLR_F32, 40000, 1, 0, false, 1);
     pthread_t threads[3];

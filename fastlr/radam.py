@@ -1,0 +1,89 @@
+"""RAdam: kernels/rules/radam.h."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastlr.groups import Group
+from fastlr.hyper import flag, pair_of_betas, positive
+from fastlr.optimizer import Optimizer, Options, Rate
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class RAdam(Optimizer):
+    """Adam that takes plain momentum steps until v rests on enough gradients, and shorter steps until on many.
+
+        g ← g + λp
+        m ← β₁m + (1−β₁)g
+        v ← β₂v + (1−β₂)g²
+        ρ∞ = 2/(1−β₂) − 1,  ρ = ρ∞ − 2tβ₂ᵗ/c₂          cₖ = 1 − βₖᵗ,  t = 1, 2, …
+        p ← p − η r (m/c₁) √c₂/(√v + ε)                ρ > 5,  r² = (ρ−4)(ρ−2)ρ∞ / ((ρ∞−4)(ρ∞−2)ρ)
+        p ← p − η m/c₁                                 ρ ≤ 5
+
+    Parameters
+    ----------
+    params : array, list or dict of arrays, FlatBuffer, or list of groups
+        Updated in place; see `Optimizer`, also for the options `groups`, `maximize` and `nonfinite`.
+    lr : float or callable, default 1e-3
+        η ≥ 0, or a function of the 0-based step.
+    betas : (float, float), default (0.9, 0.999)
+        β₁, β₂ in [0, 1). With β₂ = 0.999 the sixth step is the first with v; below β₂ = 2/3 none is.
+    eps : float, default 1e-8
+        ε > 0, outside the root and beside the uncorrected v: not as in Adam.
+    weight_decay : float, default 0
+        λ ≥ 0, added to the gradient, or with `decoupled_weight_decay` taken off the parameters, times η.
+    decoupled_weight_decay : bool, default False
+        Where the decay acts; decoupled as in AdamW.
+
+    Notes
+    -----
+    The same update as ``torch.optim.RAdam`` up to rounding; torch accepts ε = 0 too. State: ``m``, ``v`` (torch:
+    exp_avg, exp_avg_sq). Moves 28 bytes a float32 parameter.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = np.zeros(2, np.float32)
+    >>> RAdam(p, lr=0.5).step(np.float32([4, 0])).step
+    1
+    >>> p.round(5)
+    array([-2.,  0.], dtype=float32)
+
+    References
+    ----------
+    Liu et al., On the Variance of the Adaptive Learning Rate and Beyond, 2020, Algorithm 2.
+    """
+
+    rule = "radam"
+    states = ("m", "v")
+    hypers = {"betas": pair_of_betas, "eps": positive, "decoupled_weight_decay": flag}
+
+    def __init__(
+        self,
+        params: Any,
+        lr: Rate = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        decoupled_weight_decay: bool = False,
+        **options: Unpack[Options],
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            decoupled_weight_decay=decoupled_weight_decay,
+            **options,
+        )
+
+    @staticmethod
+    def kernel(group: Group) -> tuple[float, ...]:
+        return (*group.betas, group.eps)
+
+    @classmethod
+    def decay(cls, group: Group) -> tuple[float, float]:
+        return (0.0, group.weight_decay) if group.decoupled_weight_decay else (group.weight_decay, 0.0)
