@@ -34,6 +34,12 @@ RULES = {
     "adam": Rule("adam", 2, _ADAM),
     "adamw": Rule("adamw", 2, {**_ADAM, "weight_decay": 0.1}),
     "amsgrad": Rule("amsgrad", 3, _ADAM),
+    "adadelta": Rule("adadelta", 2, {"lr": 1.0, "rho": 0.9, "eps": 1e-6}),
+    "adamax": Rule("adamax", 2, _ADAM),
+    "radam": Rule("radam", 2, _ADAM),
+    "sign_sgd": Rule("sign_sgd", 0, {"lr": 1e-4}),
+    "signum": Rule("signum", 1, {"lr": 1e-4, "beta": 0.9}),
+    "lion": Rule("lion", 1, {"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 0.1}),
 }
 
 

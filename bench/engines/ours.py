@@ -13,6 +13,12 @@ CLASSES = {
     "adam": fastlr.Adam,
     "adamw": fastlr.AdamW,
     "amsgrad": fastlr.AMSGrad,
+    "adadelta": fastlr.Adadelta,
+    "adamax": fastlr.Adamax,
+    "radam": fastlr.RAdam,
+    "sign_sgd": fastlr.SignSGD,
+    "signum": fastlr.Signum,
+    "lion": fastlr.Lion,
 }
 
 

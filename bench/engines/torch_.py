@@ -18,7 +18,11 @@ CLASSES: dict[str, Any] = {
     "adam": torch.optim.Adam,
     "adamw": torch.optim.AdamW,
     "amsgrad": torch.optim.Adam,
+    "adadelta": torch.optim.Adadelta,
+    "adamax": torch.optim.Adamax,
+    "radam": torch.optim.RAdam,
 }
+FUSED = ("sgd", "adagrad", "adam", "adamw", "amsgrad")
 
 
 class _Torch(Engine):
@@ -56,7 +60,7 @@ class Fused(_Torch):
 
     @staticmethod
     def supports(case: Case) -> bool:
-        return case.spec.function in CLASSES and case.spec.function != "rmsprop"
+        return case.spec.function in FUSED
 
 
 class Compile(_Torch):
