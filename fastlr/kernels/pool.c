@@ -8,6 +8,7 @@
  *  - A worker looks for the next call for SPIN_NS before it sleeps: waking one costs more than most steps take. So a call
  *    wakes workers only if it is large, or if the last call was so near that more will follow; else the caller does its
  *    work alone.
+ *  - Where the process has an OpenMP team that may be awake, a call that comes after other work asks that first: team.c.
  *  - After fork() the child has no workers and starts its own.
  *
  * One call at a time holds `busy`. It writes the job, opens the gate and moves `epoch`. A worker may enter while the gate
@@ -48,8 +49,7 @@ static struct {
     void *ctx;
     size_t grain;
     int threads;
-    unsigned long long
-        float_mode; /* the caller's rounding and denormal mode: without it the bits would depend on threads */
+    unsigned long long float_mode; /* the caller's, for all: or results would depend on who got which piece */
     part parts[FASTLR_MAX_THREADS];
 
     _Alignas(64) atomic_uint epoch;
