@@ -20,18 +20,18 @@ KERNELS = ROOT / "fastlr" / "kernels"
 FLAGS = re.search(r"^FLAGS = \[(.*)\]", (ROOT / "setup.py").read_text(), re.M).group(1).replace('"', "").split(", ")
 WIDTH = {"baseline": 16, "avx2": 32, "avx512": 64}  # bytes of a register, x86-64
 REMARK = {
-    "gcc": (["-fopt-info-vec-optimized"], r"(\w+\.h):(\d+):\d+: optimized: loop vectorized using (\d+) byte vectors"),
-    "clang": (["-Rpass=loop-vectorize"], r"(\w+\.h):(\d+):\d+: remark: vectorized loop \(vectorization width: (\d+)"),
+    "gcc": (["-fopt-info-vec-optimized"], r"sweep\.h:\d+:\d+: optimized: loop vectorized using (\d+) byte vectors"),
+    "clang": (["-Rpass=loop-vectorize"], r"sweep\.h:\d+:\d+: remark: vectorized loop \(vectorization width: (\d+)"),
 }
 
 
-def rules() -> dict[str, list[str]]:
-    """{header: rules in it}, as the template is included in them."""
+def rules() -> list[str]:
+    """Every rule that includes the template."""
     headers = [*sorted(KERNELS.glob("rules/*.h")), KERNELS / "floor.h"]
-    return {str(h.relative_to(KERNELS)): re.findall(r"#define RULE (\w+)", h.read_text()) for h in headers}
+    return [rule for header in headers for rule in re.findall(r"#define RULE (\w+)", header.read_text())]
 
 
-def source(unit: pathlib.Path, header: str, rule: str) -> str:
+def source(unit: pathlib.Path, rule: str) -> str:
     """The unit with one rule alone in its table: the compiler drops what is static and unused."""
     text = (KERNELS / "kernels.h").read_text()
     table = re.search(r"static const fastlr_rule \*const rules\[\] = \{(.*?)\};", text, re.S)
@@ -40,12 +40,12 @@ def source(unit: pathlib.Path, header: str, rule: str) -> str:
     return re.sub(r'#include "../kernels.h"', lambda _: text, unit.read_text())
 
 
-def remarks(cc: str, unit: pathlib.Path, header: str, rule: str) -> set[tuple[str, int]]:
-    """(file, bytes) of every vectorised loop that the compiler reports."""
+def widths(cc: str, unit: pathlib.Path, rule: str) -> list[int]:
+    """The register width in bytes of every vectorised loop of sweep.h that the compiler reports."""
     flags, pattern = REMARK["clang" if "clang" in cc else "gcc"]
     item = 8 if unit.stem.endswith("f64") else 4
     with tempfile.NamedTemporaryFile("w", suffix=".c") as file:
-        file.write(source(unit, header, rule))
+        file.write(source(unit, rule))
         file.flush()
         includes = [f"-I{KERNELS}", f"-I{KERNELS.parent / 'include'}"]
         command = [cc, *FLAGS, "-w", *flags, *includes, "-c", file.name, "-o", "/dev/null"]
@@ -53,7 +53,7 @@ def remarks(cc: str, unit: pathlib.Path, header: str, rule: str) -> set[tuple[st
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stderr}")
     scale = item if "clang" in cc else 1
-    return [(name, int(width) * scale) for name, _, width in re.findall(pattern, done.stderr)]
+    return [int(width) * scale for width in re.findall(pattern, done.stderr)]
 
 
 def main() -> int:
@@ -62,16 +62,14 @@ def main() -> int:
     cc = parser.parse_args().cc
     units = sorted((KERNELS / "tu").glob("*.c"))
     failed = 0
-    for header, names in rules().items():
-        for rule in names:
-            row = []
-            for unit in units:
-                isa = unit.stem.split("_")[0]
-                wide = [w for name, w in remarks(cc, unit, header, rule) if name == "sweep.h" and w == WIDTH[isa]]
-                # Two loops; the compiler may make several of one, by the loop-invariant conditions, never fewer.
-                row.append(f"{unit.stem} {len(wide)}")
-                failed += len(wide) < 2
-            print(f"{rule:26} {'   '.join(row)}")
+    for rule in rules():
+        row = []
+        for unit in units:
+            # Two loops; the compiler may make several of one, by the loop-invariant conditions, never fewer.
+            found = widths(cc, unit, rule).count(WIDTH[unit.stem.split("_")[0]])
+            row.append(f"{unit.stem} {found}")
+            failed += found < 2
+        print(f"{rule:26} {'   '.join(row)}")
     print(f"{failed} rules not vectorised" if failed else f"every rule vectorised by {cc}")
     return failed > 0
 
