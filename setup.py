@@ -36,7 +36,7 @@ setup(
     ext_modules=cythonize(
         Extension(
             "fastlr._core",
-            ["fastlr/_core.pyx", *sorted(map(str, [*kernels.glob("*.c"), *kernels.glob("tu/*.c")]))],
+            ["fastlr/_core.pyx", *sorted(map(str, [*kernels.rglob("*.c")]))],
             include_dirs=["fastlr/include", "fastlr/kernels"],
             depends=sorted(map(str, [*kernels.rglob("*.h"), *pathlib.Path("fastlr/include").glob("*.h")])),
             extra_compile_args=FLAGS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,18 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Rule:
-    """`function` is the reference's name for it; `hyper` is in torch's words; `states` counts its state buffers."""
+    """`function` is the reference's name for it; `hyper` is in torch's words; `states` counts its state buffers.
+
+    `origin`: it reads where training began, too. The floor has as many buffers.
+    """
 
     function: str
     states: int
     hyper: dict[str, Any]
+    survey: int = 0  # buffers that are read once more, before the step, for sums over the tensor
+    origin: bool = False
+    whole: bool = False  # what it does to an element depends on all others
+    matrix: bool = False  # it sees a matrix, as nearly square as the size allows
 
 
 _ADAM = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8}
@@ -37,9 +45,44 @@ RULES = {
     "adadelta": Rule("adadelta", 2, {"lr": 1.0, "rho": 0.9, "eps": 1e-6}),
     "adamax": Rule("adamax", 2, _ADAM),
     "radam": Rule("radam", 2, _ADAM),
+    "adabelief": Rule("adabelief", 2, {**_ADAM, "eps": 1e-16}),
+    "asgd": Rule("asgd", 1, {"lr": 1e-2}),
+    "ftrl": Rule("ftrl", 2, {"lr": 0.1, "beta": 1.0, "l1": 0.01}),
+    "schedule_free_sgd": Rule("schedule_free_sgd", 1, {"lr": 1e-1, "momentum": 0.9}),
+    "schedule_free_adamw": Rule("schedule_free_adamw", 2, {**_ADAM, "lr": 2.5e-3, "weight_decay": 0.1}),
+    "adan": Rule("adan", 4, {"lr": 1e-3, "betas": (0.98, 0.92, 0.99), "eps": 1e-8}),
+    "ademamix": Rule(
+        "ademamix", 3, {"lr": 1e-3, "betas": (0.9, 0.999, 0.9999), "alpha": 5.0, "eps": 1e-8, "weight_decay": 0.1}
+    ),
+    "adopt": Rule("adopt", 2, {"lr": 1e-3, "betas": (0.9, 0.9999), "eps": 1e-6}),
+    "laprop": Rule("laprop", 2, {"lr": 4e-4, "betas": (0.9, 0.999), "eps": 1e-15}),
+    "nadam": Rule("nadam", 2, {**_ADAM, "momentum_decay": 4e-3}),
+    "qhm": Rule("qhm", 1, {"lr": 1e-2, "momentum": 0.999, "nu": 0.7}),
+    "rprop": Rule("rprop", 2, {"lr": 1e-3}),
+    "qhadam": Rule("qhadam", 2, {**_ADAM, "nus": (0.7, 1.0)}),
+    "yogi": Rule("yogi", 2, {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-3, "initial_accumulator_value": 0.0}),
+    # Its state is next to nothing, and it reads g three times, p twice: 24 bytes, and the floor with one state 20.
+    "adafactor": Rule("adafactor", 1, {"lr": 1e-2, "eps": (1e-7, 1e-3)}, whole=True, matrix=True),
     "sign_sgd": Rule("sign_sgd", 0, {"lr": 1e-4}),
     "signum": Rule("signum", 1, {"lr": 1e-4, "beta": 0.9}),
     "lion": Rule("lion", 1, {"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 0.1}),
+    "adamw_cautious": Rule("adamw_cautious", 2, {**_ADAM, "weight_decay": 0.1}, 2),
+    "lars": Rule("lars", 1, {"lr": 1.0, "momentum": 0.9, "trust_coeff": 1e-3, "always_adapt": True}, 2),
+    "lamb": Rule("lamb", 2, {**_ADAM, "eps": 1e-6, "weight_decay": 0.01}, 4),
+    "novograd": Rule("novograd", 1, {"lr": 1e-3, "betas": (0.95, 0.98), "eps": 1e-8, "weight_decay": 0.1}, 1),
+    "stable_adamw": Rule("stable_adamw", 2, {**_ADAM, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": 0.01}, 2),
+    "dog": Rule("dog", 1, {"lr": 1.0, "reps_rel": 0.01}, 1),
+    "dowg": Rule("dowg", 1, {"lr": 1.0, "eps": 1e-4}, 1),
+    "sgd_hd": Rule("sgd_hd", 1, {"lr": 1e-2, "momentum": 0.9, "hypergrad_lr": 0.02}, 2),
+    "adam_hd": Rule("adam_hd", 2, {**_ADAM, "hypergrad_lr": 0.02}, 3),
+}
+
+# Such that d grows, or the check would not see it, and so little that thousands of equal gradients do not blow it up.
+_DISTANCE = {"lr": 10.0, "d0": 1e-3, "growth_rate": 1.001}
+RULES |= {
+    "dadapt_sgd": Rule("dadapt_sgd", 1, _DISTANCE, origin=True, whole=True),
+    "dadapt_adam": Rule("dadapt_adam", 3, {**_DISTANCE, "betas": (0.9, 0.999), "eps": 1e-8}, whole=True),
+    "prodigy": Rule("prodigy", 3, {**_DISTANCE, "betas": (0.9, 0.999), "eps": 1e-8}, origin=True, whole=True),
 }
 
 
@@ -59,9 +102,18 @@ class Case:
         return self.spec.hyper
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the parameter."""
+        if not self.spec.matrix:
+            return (self.size,)
+        rows = next(n for n in range(math.isqrt(self.size), 0, -1) if self.size % n == 0)
+        return rows, self.size // rows
+
+    @property
     def nbytes(self) -> int:
-        """Bytes that one pass must move: the gradient read, parameters and state read and written."""
-        return self.size * np.dtype(self.dtype).itemsize * (3 + 2 * self.spec.states)
+        """Bytes that must be moved: the gradient read, parameters and state read and written; what a survey reads."""
+        buffers = 3 + 2 * self.spec.states + self.spec.survey + self.spec.origin
+        return self.size * np.dtype(self.dtype).itemsize * buffers
 
     def __str__(self) -> str:
         return f"{self.rule}-{show_size(self.size)}-{self.dtype}-{self.threads}"

@@ -15,7 +15,7 @@ from bench import clock, machine
 from bench.cases import RULES, Case, Data, parse_size, show_size
 from bench.check import verify
 from bench.clock import Times
-from bench.engines import first_line, limit_threads, load
+from bench.engines import AUTHORS, first_line, limit_threads, load
 from bench.engines.base import Engine
 
 RECORD = Path(__file__).parent / "record"
@@ -121,6 +121,35 @@ def show(result: Result, markdown: bool = False) -> str:
     return "\n".join(lines)
 
 
+SUMMARY = ("rule", "elements", "fastlr", "of floor", "x torch", "x compile", "compiling", "x authors")
+
+
+def summary(results: Sequence[Result], markdown: bool = False) -> str:
+    """One line a rule: fastlr's time, its part of the floor, and the peers' times as multiples of it, within rounds.
+
+    "torch" is the faster of the for-loop and foreach, "authors" the package of the rule's own authors.
+    """
+
+    def times(r: Result, *names: str) -> str:
+        found = [r.times[name].over(r.times["fastlr"]) for name in names if {name, "fastlr"} <= r.times.keys()]
+        return f"{min(found):.2f}" if found else "–"
+
+    table = [
+        (
+            r.case.rule,
+            show_size(r.case.size),
+            show_time(r.times["fastlr"].median) if "fastlr" in r.times else r.excuses.get("fastlr", "–"),
+            f"{1 / r.times['fastlr'].over(r.times['floor']):.2f}" if {"fastlr", "floor"} <= r.times.keys() else "–",
+            times(r, "torch for-loop", "torch foreach"),
+            times(r, "torch compile"),
+            f"{r.start['torch compile']:.1f} s" if "torch compile" in r.times else "–",
+            times(r, *AUTHORS),
+        )
+        for r in results
+    ]
+    return render(SUMMARY, table, markdown)
+
+
 def write_csv(path: Path, results: Sequence[Result]) -> None:
     """Raw samples, appended."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,6 +210,8 @@ def main() -> None:
     results, missing = run(cases, a.engines, a.rounds)
     for result in results:
         print("\n" + show(result, a.markdown))
+    if len(results) > 1:
+        print("\n" + summary(results, a.markdown))
     for name, reason in missing.items():
         print(f"\n{name}: {reason}")
     for path in filter(None, (a.csv, RECORD / f"{machine.slug()}.csv" if a.record else None)):

@@ -23,9 +23,12 @@ class Floor(Engine):
     def setup(self, case: Case, p: Array, g: Array) -> Step:
         fastlr.set_num_threads(case.threads)
         self.place(p, g)
-        states = {f"s{k}": [allocate(p.size, p.dtype)] for k in range(case.spec.states)}
+        count = case.spec.states + case.spec.origin
+        states = {f"s{k}": [allocate(p.size, p.dtype)] for k in range(count)}
         piece = (0, 0, p.size, 0)
-        plan = _core.Plan(f"floor_{len(states)}", p.dtype.char, [self.p], [""], states, [piece], 1)
+        plan = _core.Plan(
+            f"floor_{case.spec.states}" + "_origin" * case.spec.origin, p.dtype.char, [self.p], [""], states, [piece], 1
+        )
         plan.set_group(0, Case("sgd", 1).hyper["lr"], 0.0, 0.0, ())
         step, grads = plan.step, (self.g,)
         return lambda: step(grads, 1.0, False, -1.0, False, _core.PROPAGATE)

@@ -108,6 +108,17 @@ def test_an_engine_that_disagrees_or_fails_gets_no_time():
     assert "broken: failed: OSError: no compiler\n" in text + "\n"
 
 
+def test_the_summary_takes_the_better_of_torchs_two_and_says_what_compiling_took():
+    result = compare.Result(Case("prodigy", 1024))
+    times = {"fastlr": 2e3, "floor": 1.5e3, "torch for-loop": 9e3, "torch foreach": 8e3, "torch compile": 3e3}
+    result.times = {name: Times([ns]) for name, ns in {**times, "prodigyopt": 14e3}.items()}
+    result.start = {"torch compile": 12.34}
+    bare = compare.Result(Case("sgd", 1000), {"fastlr": Times([1e3])})
+    lines = compare.summary([result, bare]).splitlines()
+    assert lines[2].split() == ["prodigy", "1Ki", "2.00", "us", "0.75", "4.00", "1.50", "12.3", "s", "7.00"]
+    assert lines[3].split() == ["sgd", "1000", "1.00", "us", *"–––––"]
+
+
 def test_a_library_that_is_missing_is_reported(monkeypatch):
     monkeypatch.setitem(engines.ENGINES, "other", ("no_such_library", "no_such_module", "Other"))
     loaded, missing = engines.load(["fastlr", "other"])

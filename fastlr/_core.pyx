@@ -16,26 +16,36 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.float cimport PyFloat_CheckExact
+from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.float cimport DBL_MAX, FLT_MAX
 from libc.math cimport fabs
-from libc.stdint cimport int64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcpy, memset
 
-from fastlr.buffers import as_array, refuse
+from threading import Lock
+
+from fastlr.buffers import as_array, refuse, refuse_rows
 
 
 cdef extern from "fastlr.h" nogil:
-    const int FASTLR_STATES, FASTLR_HYPERS, FASTLR_MAX_THREADS, FASTLR_BLOCK
+    const int FASTLR_STATES, FASTLR_HYPERS, FASTLR_CARRY, FASTLR_MAX_THREADS, FASTLR_BLOCK
 
     ctypedef enum fastlr_dtype:
         FASTLR_F32
         FASTLR_F64
 
+    ctypedef enum fastlr_scope:
+        FASTLR_ALONE
+        FASTLR_TENSOR
+        FASTLR_GROUP
+        FASTLR_MODEL
+
     ctypedef struct fastlr_hyper:
         double lr, scale, l2, decay
-        double rule[4]
+        double rule[9]
 
     ctypedef struct fastlr_step:
         pass
@@ -44,16 +54,31 @@ cdef extern from "fastlr.h" nogil:
         size_t n
         void *p
         void *g
-        void *s[3]
+        void *s[5]
         const fastlr_step *step
-        size_t start
+        size_t unit, start
+
+    ctypedef struct fastlr_sums:
+        size_t n
+
+    ctypedef struct fastlr_lanes:
+        pass
+
+    ctypedef enum fastlr_extent:
+        FASTLR_ELEMENTS
+        FASTLR_PER_ROW
+        FASTLR_COUNT_PER_ROW
 
     ctypedef struct fastlr_rule:
         const char *name
         size_t size
-        int states
-        int hypers
-        bint prepare(const fastlr_hyper *, int64_t t, fastlr_step *)
+        int states, inputs, hypers, carry, passes, accesses
+        fastlr_scope scope
+        bint prepare(const fastlr_hyper *, int64_t t, const fastlr_sums *, double *carry, fastlr_step *)
+        bint (*asks)(const double *carry)
+        void (*survey)(size_t, const void *, const void *, void **, const fastlr_step *, size_t, fastlr_lanes *)
+        void (*close)(const fastlr_hyper *, int64_t t, const fastlr_sums *, double *carry)
+        fastlr_extent extent[5]
 
     ctypedef struct fastlr_partial:
         pass
@@ -68,10 +93,49 @@ cdef extern from "fastlr.h" nogil:
     void fastlr_use_isa(int n)
     const fastlr_rule *fastlr_find(const char *name, fastlr_dtype)
     void fastlr_lay(fastlr_span *, size_t spans)
-    void fastlr_run(const fastlr_rule *, const fastlr_span *, size_t spans, bint zero, int threads)
     size_t fastlr_blocks(const fastlr_span *, size_t spans)
     fastlr_stats fastlr_measure(fastlr_dtype, const fastlr_span *, size_t spans, fastlr_partial *, int threads)
+    void fastlr_survey(
+        const fastlr_rule *, const fastlr_span *, size_t spans, fastlr_sums *, fastlr_sums *, int threads
+    )
+    void fastlr_run(
+        const fastlr_rule *, const fastlr_span *, size_t spans, bint zero, fastlr_sums *, fastlr_sums *, int threads
+    )
     int fastlr_processors()
+
+    ctypedef struct fastlr_rows:
+        size_t rows, width
+        void *p
+        void *s[5]
+        size_t count
+        const void *g
+        const uint64_t *pairs
+        const fastlr_step *step
+
+    const fastlr_rule *fastlr_find_rows(const char *name, fastlr_dtype)
+    size_t fastlr_order_rows(const void *index, bint wide, size_t count, size_t rows, uint64_t **scratch,
+                             const uint64_t **pairs, int threads)
+    size_t fastlr_rows_scratch(size_t width, fastlr_dtype)
+    fastlr_stats fastlr_measure_rows(fastlr_dtype, const fastlr_rows *, size_t tables, fastlr_partial *, void *scratch,
+                                     int threads)
+    void fastlr_run_rows(const fastlr_rule *, fastlr_dtype, const fastlr_rows *, size_t tables, void *scratch,
+                         int threads)
+
+    ctypedef struct fastlr_planes:
+        size_t planes, rows, cols
+
+    size_t fastlr_factored_scratch(const fastlr_span *, const fastlr_planes *, size_t tensors)
+    void fastlr_factored_run(
+        const fastlr_rule *, const fastlr_span *, const fastlr_planes *, size_t tensors, bint zero, void *, int threads
+    )
+
+cdef extern from "elementary.h" nogil:
+    double exponential(double)
+    double logarithm(double)
+    double power(double, double)
+    double cosine_pi(double)
+    double sine_pi(double)
+    double tanh_of(double)
 
 
 MAX_THREADS = FASTLR_MAX_THREADS
@@ -120,6 +184,40 @@ def use_isa(str name):
     raise ValueError(f"unknown or unsupported instruction set {name!r}; see isas()")
 
 
+def rule_info(str name):
+    """What a kernel does, from its entry in the table: a dict of counts.
+
+    "states" and "inputs" are buffers beside parameters and gradients, "passes" reads of the gradients in one step, and
+    "accesses" numbers read or written an element, at most: times the size of one, the bytes that a step moves.
+    """
+    cdef const fastlr_rule *rule = fastlr_find_rows(name.encode(), FASTLR_F32)
+    if rule == NULL:
+        raise ValueError(f"no rule {name!r}")
+    return {"states": rule.states, "inputs": rule.inputs, "passes": rule.passes, "accesses": rule.accesses}
+
+
+def elementary(str name, double x, double y=0.0):
+    """A function of kernels/elementary.h, `y` being the exponent of "power": the same bits on every machine."""
+    if name == "exponential":
+        return exponential(x)
+    if name == "logarithm":
+        return logarithm(x)
+    if name == "power":
+        return power(x, y)
+    if name == "cosine_pi":
+        return cosine_pi(x)
+    if name == "sine_pi":
+        return sine_pi(x)
+    if name == "tanh_of":
+        return tanh_of(x)
+    raise ValueError(f"unknown function {name!r}; see kernels/elementary.h")
+
+
+def per_tensor(str rule):
+    """Whether the rule sums over each tensor by itself."""
+    return fastlr_find_rows(rule.encode(), FASTLR_F32).scope == FASTLR_TENSOR
+
+
 # ---- buffers --------------------------------------------------------------------------------------------------------
 
 cdef struct extent:
@@ -166,6 +264,10 @@ cdef bint has_format(const Py_buffer *view, char kind) noexcept:
     cdef const char *f = view.format
     if f[0] == b"<" or f[0] == b"=" or f[0] == b"@":
         f += 1
+    if kind == c"q" or kind == c"i":  # int64 or int32, under whichever of C's names
+        if f[0] != c"q" and f[0] != c"l" and f[0] != c"i":
+            return False
+        return f[1] == 0 and view.itemsize == (8 if kind == c"q" else 4)
     return f[0] == kind and f[1] == 0
 
 
@@ -179,7 +281,10 @@ cdef bint has_shape(const Py_buffer *view, const Py_buffer *model) noexcept:
 
 
 cdef bint pin(object x, Py_buffer *view, char kind, bint writable) except -1:
-    """Takes a buffer of `kind` ("f" or "d"), C-contiguous and aligned; False, holding nothing, if x is not one."""
+    """Takes a buffer of `kind` ("f" or "d"; "q" or "i" for int64 and int32), C-contiguous and aligned.
+
+    False, holding nothing, if x is not one.
+    """
     try:
         PyObject_GetBuffer(x, view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if writable else 0))
     except (BufferError, ValueError, TypeError):
@@ -188,6 +293,11 @@ cdef bint pin(object x, Py_buffer *view, char kind, bint writable) except -1:
         return True
     PyBuffer_Release(view)
     return False
+
+
+# ---- schedules ------------------------------------------------------------------------------------------------------
+
+include "_curve.pxi"
 
 
 # ---- one optimizer's step -------------------------------------------------------------------------------------------
@@ -230,7 +340,11 @@ cdef struct piece:
     size_t entry, offset, n, group
 
 
-@cython.final
+cdef struct driven:  # a hyper-parameter that a schedule gives
+    double *value
+    double factor, least, most
+
+
 cdef class Plan:
     """Parameters and state, bound to a rule.
 
@@ -245,70 +359,102 @@ cdef class Plan:
     state : dict of str to list of arrays
         For each state of the rule, in its order, one array an entry, of that entry's size.
     pieces : list of (entry, offset, n, group)
-        How the entries are cut into groups; in order, without gaps.
+        How the entries are cut into groups, and into tensors where the rule treats each by itself; in order.
+    informed : str, optional
+        The rule of a step that is given an input beside the gradients.
+    shapes : list of tuple, optional
+        The shape of each piece, where the rule asks for it: see `Factored`.
     """
-    cdef str rule
+    cdef str rule, informed
     cdef char kind
     cdef fastlr_dtype dtype
     cdef int states
+    cdef bint shaped              # whether states have sizes of their own: see `Factored`
     cdef size_t entries, count, groups
     cdef list names, keys
     cdef Py_buffer *views         # entries x (1 + states): parameters, then each state
     cdef size_t pinned
-    cdef Py_buffer *grads         # of the step under way
+    cdef Py_buffer *grads         # of the step under way: gradients, then the rule's input
     cdef bint *given              # whether there is one
-    cdef void **seen              # where the last step's gradients were: checked for overlap once, not every step
+    cdef void **seen              # where the last step's were: checked for overlap once, not every step
     cdef bint seen_zero
     cdef piece *pieces
     cdef fastlr_hyper *hypers     # a group each
     cdef fastlr_step *steps       # a piece each
     cdef fastlr_span *spans       # a piece each
-    cdef fastlr_partial *scratch
+    cdef size_t *laid             # the piece of each span
+    cdef fastlr_partial *scratch  # a block each
+    cdef fastlr_sums *tally       # a block each, if the rule takes sums
+    cdef fastlr_sums *found       # a unit each
     cdef int64_t *t               # updates made, an entry each
+    cdef double *carry            # FASTLR_CARRY numbers a piece, or whatever the rule's scope is
+    cdef double *carried          # the same after the step under way
     cdef readonly int64_t step_count
+    cdef driven *driven           # those of `schedules`
+    cdef list schedules           # (curve, check, label) of each
     cdef extent *owned            # parameters and state, sorted; then room for gradients
     cdef size_t owned_count
+    cdef fastlr_extent extents[5]  # what each state has
+    cdef bint rows_only           # whether the rule is one for step_rows() alone
+    cdef RowStep row_step         # None before the first step_rows()
 
-    def __cinit__(self, str rule, str kind, list params, list names, dict state, pieces, size_t groups):
+    def __cinit__(
+        self, str rule, str kind, list params, list names, dict state, pieces, size_t groups, str informed=None,
+        shapes=None,
+    ):
         cdef size_t k, entry, offset, n, group, total = 0
         cdef const fastlr_rule *found
-        self.rule = rule
+        self.rule, self.informed, self.shaped = rule, informed, shapes is not None
         self.kind = <char>ord(kind)
         self.dtype = FASTLR_F32 if kind == "f" else FASTLR_F64
-        self.names, self.keys = names, list(state)
-        found = fastlr_find(rule.encode(), self.dtype)
+        self.names, self.keys, self.schedules = names, list(state), []
+        found = fastlr_find_rows(rule.encode(), self.dtype)
         if found == NULL or found.states != len(state):
             raise ValueError(f"no rule {rule!r} with {len(state)} states")
         self.states = found.states
+        self.rows_only = fastlr_find(rule.encode(), self.dtype) == NULL
+        for k in range(<size_t>found.states):
+            self.extents[k] = found.extent[k]
         self.entries, self.count, self.groups = len(params), len(pieces), groups
         self.views = <Py_buffer *>new_array(self.entries * <size_t>(1 + self.states), sizeof(Py_buffer))
-        self.grads = <Py_buffer *>new_array(self.entries, sizeof(Py_buffer))
-        self.given = <bint *>new_array(self.entries, sizeof(bint))
-        self.seen = <void **>new_array(self.entries, sizeof(void *))
+        self.grads = <Py_buffer *>new_array(self.entries * 2, sizeof(Py_buffer))
+        self.given = <bint *>new_array(self.entries * 2, sizeof(bint))
+        self.seen = <void **>new_array(self.entries * 2, sizeof(void *))
         self.t = <int64_t *>new_array(self.entries, sizeof(int64_t))
         self.pieces = <piece *>new_array(self.count, sizeof(piece))
         self.steps = <fastlr_step *>new_array(self.count, sizeof(fastlr_step))
         self.spans = <fastlr_span *>new_array(self.count, sizeof(fastlr_span))
+        self.laid = <size_t *>new_array(self.count, sizeof(size_t))
+        self.found = <fastlr_sums *>new_array(self.count, sizeof(fastlr_sums))
         self.hypers = <fastlr_hyper *>new_array(groups, sizeof(fastlr_hyper))
+        self.carry = <double *>new_array(max(self.count, groups) * <size_t>FASTLR_CARRY, sizeof(double))
+        self.carried = <double *>new_array(max(self.count, groups) * <size_t>FASTLR_CARRY, sizeof(double))
 
-        self.owned = <extent *>new_array(self.entries * <size_t>(2 + self.states), sizeof(extent))
+        self.owned = <extent *>new_array(self.entries * <size_t>(3 + self.states), sizeof(extent))
         self.bind(params)
         for arrays in state.values():
             self.bind(arrays)
         k = sort_extents(self.owned, self.owned_count)
         if k < self.owned_count:
             raise_overlap(self.label(self.owned[k].owner), self.label(self.owned[k + 1].owner))
+        if found.scope == FASTLR_GROUP:
+            pieces = sorted(pieces, key=group_of)  # what is summed together lies together
         for k, (entry, offset, n, group) in enumerate(pieces):
             self.pieces[k] = piece(entry, offset, n, group)
             total += n
-        self.scratch = <fastlr_partial *>new_array(total // FASTLR_BLOCK + 1, sizeof(fastlr_partial))
+        total = total // FASTLR_BLOCK + (self.count if found.scope != FASTLR_ALONE else 0) + 1
+        self.scratch = <fastlr_partial *>new_array(total, sizeof(fastlr_partial))
+        if found.survey != NULL or found.close != NULL:
+            self.tally = <fastlr_sums *>new_array(total, sizeof(fastlr_sums))
 
     def __dealloc__(self):
         for k in range(self.pinned):
             PyBuffer_Release(&self.views[k])
         for block in (<uintptr_t>self.views, <uintptr_t>self.grads, <uintptr_t>self.given, <uintptr_t>self.seen,
                       <uintptr_t>self.t, <uintptr_t>self.pieces, <uintptr_t>self.steps, <uintptr_t>self.spans,
-                      <uintptr_t>self.hypers, <uintptr_t>self.scratch, <uintptr_t>self.owned):
+                      <uintptr_t>self.hypers, <uintptr_t>self.scratch, <uintptr_t>self.owned, <uintptr_t>self.laid,
+                      <uintptr_t>self.tally, <uintptr_t>self.found, <uintptr_t>self.carry, <uintptr_t>self.carried,
+                      <uintptr_t>self.driven):
             PyMem_Free(<void *><uintptr_t>block)
 
     cdef int bind(self, arrays) except -1:
@@ -317,13 +463,30 @@ cdef class Plan:
         cdef Py_buffer *view
         for k, x in enumerate(arrays):
             view = &self.views[self.pinned]
-            if not pin(x, view, self.kind, True):
-                refuse(self.label(self.pinned), x, chr(self.kind), None, True)
+            if not pin(x, view, self.kind_of(self.pinned), True):
+                refuse(self.label(self.pinned), x, chr(self.kind_of(self.pinned)), None, True)
             self.owned_count = add_extent(self.owned, self.owned_count, view, self.pinned)
             self.pinned += 1
-            if view.len != self.views[k].len:
+            if self.rows_only and self.views[k].ndim != 2:
+                raise ValueError(
+                    f"params{self.names[k]} must have 2 dimensions for {self.rule}, got {self.views[k].ndim}"
+                )
+            if self.extent_of(self.pinned - 1) != FASTLR_ELEMENTS:
+                if view.ndim != 1 or view.shape[0] != self.views[k].shape[0]:
+                    raise ValueError(
+                        f"{self.label(self.pinned - 1)} must have one value for each row of params{self.names[k]}"
+                    )
+            elif not self.shaped and view.len != self.views[k].len:
                 raise ValueError(f"{self.label(self.pinned - 1)} must have the size of params{self.names[k]}")
         return 0
+
+    cdef fastlr_extent extent_of(self, size_t owner) noexcept:
+        """What a bound buffer has, by its place in `views`."""
+        cdef size_t key = owner // self.entries
+        return self.extents[key - 1] if key else FASTLR_ELEMENTS
+
+    cdef char kind_of(self, size_t owner) noexcept:
+        return c"q" if self.extent_of(owner) == FASTLR_COUNT_PER_ROW else self.kind
 
     cdef str label(self, size_t owner):
         """What errors call a bound buffer, by its place in `views`."""
@@ -335,13 +498,26 @@ cdef class Plan:
         """Updates made, an entry each: an entry whose gradient was None has made fewer."""
         return [self.t[k] for k in range(self.entries)]
 
-    cpdef set_steps(self, int64_t step_count, list made):
+    @property
+    def numbers(self):
+        """What the rule carries from step to step: a list a tensor, or whatever the rule's scope is."""
+        cdef const fastlr_rule *rule = fastlr_find_rows(self.rule.encode(), self.dtype)
+        if rule.carry == 0:
+            return []
+        cells = 1 if rule.scope == FASTLR_MODEL else self.groups if rule.scope == FASTLR_GROUP else self.count
+        return [[self.carry[k * <size_t>FASTLR_CARRY + j] for j in range(<size_t>rule.carry)] for k in range(cells)]
+
+    cpdef set_steps(self, int64_t step_count, list made, list numbers):
+        cdef size_t k
         self.step_count = step_count
         for k in range(self.entries):
             self.t[k] = made[k]
+        for k, row in enumerate(numbers):
+            for j, x in enumerate(row):
+                self.carry[k * <size_t>FASTLR_CARRY + j] = x
 
-    def load(self, dict state, int64_t step_count, list made, list updates):
-        """Takes over state (arrays like those bound), step numbers and (dict, new items): all, or with an error none.
+    def load(self, dict state, int64_t step_count, list made, list numbers, list updates):
+        """Takes over state (arrays like those bound), step numbers, numbers and (dict, new items): all or none.
 
         In C from the first write on, so that not even Ctrl-C can come between.
         """
@@ -350,7 +526,7 @@ cdef class Plan:
         try:
             for arrays in state.values():
                 for x in arrays:
-                    if not pin(x, &source[pinned], self.kind, False):
+                    if pinned == count or not pin(x, &source[pinned], self.kind_of(self.entries + pinned), False):
                         raise TypeError("state must be arrays of the parameters' dtype")
                     pinned += 1
                     if source[pinned - 1].len != self.views[self.entries + pinned - 1].len:
@@ -360,7 +536,7 @@ cdef class Plan:
             PyErr_CheckSignals()
             for k in range(count):
                 memcpy(self.views[self.entries + k].buf, source[k].buf, <size_t>source[k].len)
-            self.set_steps(step_count, made)
+            self.set_steps(step_count, made, numbers)
             for target, items in updates:
                 (<dict>target).update(items)
         finally:
@@ -371,7 +547,7 @@ cdef class Plan:
     def set_group(self, size_t group, double lr, double l2, double decay, tuple rule):
         """Hyper-parameters of a group, already checked; `rule` in the order of the kernel's <rule>_hyper."""
         cdef fastlr_hyper *h = &self.hypers[group]
-        if len(rule) != fastlr_find(self.rule.encode(), self.dtype).hypers:
+        if len(rule) != fastlr_find_rows(self.rule.encode(), self.dtype).hypers:
             raise ValueError(f"rule {self.rule!r} does not have {len(rule)} hyper-parameters")
         h.lr, h.l2, h.decay = lr, l2, decay
         for k in range(len(rule)):
@@ -380,36 +556,78 @@ cdef class Plan:
     def set_lr(self, size_t group, double lr):
         self.hypers[group].lr = lr
 
-    def step(self, grads, double grad_scale, bint maximize, double clip_norm, bint zero, int nonfinite):
-        """One update. `grads` has an array, or None, for each entry; `clip_norm` < 0 does not clip."""
+    def set_schedules(self, list entries):
+        """What schedules give from now on: (group, slot, curve, factor, least, most, check, label) of each.
+
+        Slots: lr, l2, decay, then the rule's own. A value within [least, most] is right; of others `check` decides.
+        """
+        cdef size_t k, group, slot
+        cdef fastlr_hyper *h
+        cdef driven *made = <driven *>new_array(len(entries), sizeof(driven))
+        kept = []
+        for k, (group, slot, curve, factor, least, most, check, label) in enumerate(entries):
+            h = &self.hypers[group]
+            made[k].value = &h.lr if slot == 0 else &h.l2 if slot == 1 else &h.decay if slot == 2 else &h.rule[slot - 3]
+            made[k].factor, made[k].least, made[k].most = factor, least, most
+            kept.append((curve, check, label))
+        PyMem_Free(self.driven)
+        self.driven, self.schedules = made, kept
+
+    cdef int follow_schedules(self) except -1:
+        """Their values for this step, from their tables."""
+        cdef size_t k = 0
+        cdef double value
+        cdef driven *d
+        for curve, check, label in self.schedules:
+            d = &self.driven[k]
+            value = (<Curve>curve).at(self.step_count)
+            if not d.least <= value <= d.most:
+                check(f"{label} at step {self.step_count}", value)
+            d.value[0] = d.factor * value
+            k += 1
+        return 0
+
+    def step(self, grads, double grad_scale, bint maximize, double clip_norm, bint zero, int nonfinite, inputs=None):
+        """One update. `grads` has an array, or None, for each entry, as has `inputs`; `clip_norm` < 0 does not clip.
+
+        `inputs` may be a function of `grads` and the factor on them, which makes the arrays.
+        """
         cdef size_t k, taken = 0, live
-        cdef const fastlr_rule *rule = fastlr_find(self.rule.encode(), self.dtype)
+        cdef str name = self.rule if inputs is None else self.informed
+        if name is None:
+            raise TypeError(f"hessian must be None for the rule {self.rule!r}, which takes none")
+        cdef const fastlr_rule *rule = fastlr_find(name.encode(), self.dtype)
         cdef fastlr_stats stats
         cdef double scale = grad_scale, norm = -1
         cdef bint skip = False
+        if self.rows_only:
+            raise TypeError(
+                f"{self.rule} is a rule for rows: use step_rows(rows, grads), for all of them with "
+                "numpy.arange(len(params))"
+            )
+        if rule.inputs and inputs is None:
+            raise TypeError(f"hessian must be given at every step of the rule {name!r}; give the last one again")
         try:
+            self.follow_schedules()
             for k in range(self.entries):
-                self.take(k, grads[k], zero)
+                self.take(k, "grads", grads[k], zero)
                 taken = k + 1
-            self.check_overlap(zero)
-            live = self.lay()
+            if inputs is not None and not callable(inputs):
+                self.take_inputs(inputs, &taken)
+            self.check_overlap(taken, zero)
+            live = self.lay(rule)
             if clip_norm >= 0 or nonfinite != _PROPAGATE:
                 with nogil:
                     stats = fastlr_measure(self.dtype, self.spans, live, self.scratch, threads)
-                norm = fabs(grad_scale) * stats.norm
-                if clip_norm >= 0 and not norm + 1e-6 <= clip_norm:
-                    scale *= clip_norm / (norm + 1e-6)
-                if nonfinite != _PROPAGATE and not (
-                    stats.finite and fabs(scale) * stats.largest <= (<double>FLT_MAX if self.kind == c"f" else DBL_MAX)
-                ):
-                    if nonfinite == _RAISE:
-                        raise FloatingPointError(
-                            f"grads must be finite for nonfinite='raise', but the largest is {stats.largest} "
-                            "(times grad_scale); nothing was changed"
-                        )
-                    skip = True
+                skip = self.weigh(&stats, clip_norm, nonfinite, &scale, &norm)
             if not skip:
-                self.prepare(rule, live, -scale if maximize else scale)
+                if maximize:
+                    scale = -scale
+                if callable(inputs):  # arrays of its own, which overlap nothing
+                    self.take_inputs(inputs(grads, scale), &taken)
+                    live = self.lay(rule)
+                self.ready(rule, live, scale)
+            report = self.report(norm, skip)
             PyErr_CheckSignals()
             # Nothing below can fail: the step happens wholly.
             if skip:
@@ -418,66 +636,96 @@ cdef class Plan:
                         if self.given[k]:
                             memset(self.grads[k].buf, 0, <size_t>self.grads[k].len)
             else:
-                with nogil:
-                    fastlr_run(rule, self.spans, live, zero, threads)
-                for k in range(self.entries):
-                    if self.given[k]:
-                        self.t[k] += 1
-                self.step_count += 1
+                self.run(rule, live, zero)
+                self.close(rule, live)
         finally:
             for k in range(taken):
                 if self.given[k]:
                     PyBuffer_Release(&self.grads[k])
-        report = <Report>Report.__new__(Report)
-        report.step = self.step_count
-        report.lrs = tuple([self.hypers[k].lr for k in range(self.groups)])
-        report.grad_norm = None if norm == -1 else norm
-        report.skipped = skip
         return report
 
-    cdef int take(self, size_t k, object x, bint zero) except -1:
-        """Pins the gradient of entry k, if it is not None."""
-        cdef Py_buffer *view = &self.grads[k]
-        self.given[k] = x is not None
+    cdef bint weigh(
+        self, const fastlr_stats *stats, double clip_norm, int nonfinite, double *scale, double *norm
+    ) except -1:
+        """Clips `scale`, sets `norm`, and says whether to skip what is not finite; or raises."""
+        norm[0] = fabs(scale[0]) * stats.norm
+        if clip_norm >= 0 and not norm[0] + 1e-6 <= clip_norm:
+            scale[0] *= clip_norm / (norm[0] + 1e-6)
+        if nonfinite == _PROPAGATE or (
+            stats.finite and fabs(scale[0]) * stats.largest <= (<double>FLT_MAX if self.kind == c"f" else DBL_MAX)
+        ):
+            return False
+        if nonfinite == _RAISE:
+            raise FloatingPointError(
+                f"grads must be finite for nonfinite='raise', but the largest is {stats.largest} "
+                "(times grad_scale); nothing was changed"
+            )
+        return True
+
+    cdef Report report(self, double norm, bint skipped):
+        """Of a step that is about to be made."""
+        report = <Report>Report.__new__(Report)
+        report.step = self.step_count + (not skipped)
+        report.lrs = tuple([self.hypers[k].lr for k in range(self.groups)])
+        report.grad_norm = None if norm == -1 else norm
+        report.skipped = skipped
+        return report
+
+    cdef int take(self, size_t place, str what, object x, bint zero) except -1:
+        """Pins a gradient or input, by its place in `grads`, if it is not None."""
+        cdef size_t k = place % self.entries
+        cdef Py_buffer *view = &self.grads[place]
+        self.given[place] = x is not None
         if x is None:
             return 0
         if not PyObject_CheckBuffer(x):
-            x = as_array("grads" + self.names[k], x)
+            x = as_array(what + self.names[k], x)
         if not pin(x, view, self.kind, zero):
-            refuse("grads" + self.names[k], x, chr(self.kind), tuple_of(&self.views[k]), zero)
+            refuse(what + self.names[k], x, chr(self.kind), tuple_of(&self.views[k]), zero)
         if not has_shape(view, &self.views[k]):
             PyBuffer_Release(view)
-            refuse("grads" + self.names[k], x, chr(self.kind), tuple_of(&self.views[k]), zero)
+            refuse(what + self.names[k], x, chr(self.kind), tuple_of(&self.views[k]), zero)
         return 0
 
-    cdef int check_overlap(self, bint zero) except -1:
-        """Gradients against parameters and state; against each other too if they will be written."""
+    cdef int take_inputs(self, inputs, size_t *taken) except -1:
+        for k in range(self.entries):
+            self.take(self.entries + k, "hessian", inputs[k] if self.given[k] else None, False)
+            taken[0] += 1
+            if self.given[k] and not self.given[self.entries + k]:
+                raise TypeError(f"hessian{self.names[k]} must be an array where there is a gradient, got None")
+        return 0
+
+    cdef str taken_label(self, size_t place):
+        return ("grads" if place < self.entries else "hessian") + self.names[place % self.entries]
+
+    cdef int check_overlap(self, size_t taken, bint zero) except -1:
+        """What was taken against parameters and state; against each other too if gradients will be written."""
         cdef size_t k, other, count = 0
         cdef extent *grads = self.owned + self.owned_count
         cdef bint same = zero <= self.seen_zero
-        for k in range(self.entries):
+        for k in range(taken):
             same = same and self.seen[k] == self.grads[k].buf
         if same:
             return 0
-        for k in range(self.entries):
+        for k in range(taken):
             if not self.given[k]:
                 continue
             other = find_extent(self.owned, self.owned_count, &self.grads[k])
             if other < self.owned_count:
-                raise_overlap("grads" + self.names[k], self.label(self.owned[other].owner))
+                raise_overlap(self.taken_label(k), self.label(self.owned[other].owner))
             if zero:
                 count = add_extent(grads, count, &self.grads[k], k)
         k = sort_extents(grads, count)
         if k < count:
-            raise_overlap("grads" + self.names[grads[k].owner], "grads" + self.names[grads[k + 1].owner])
-        for k in range(self.entries):
+            raise_overlap(self.taken_label(grads[k].owner), self.taken_label(grads[k + 1].owner))
+        for k in range(taken):
             self.seen[k] = self.grads[k].buf
         self.seen_zero = zero
         return 0
 
-    cdef size_t lay(self) noexcept:
+    cdef size_t lay(self, const fastlr_rule *rule) noexcept:
         """The spans of the pieces that have a gradient; returns how many."""
-        cdef size_t k, j, size, live = 0
+        cdef size_t k, j, size, live = 0, unit = 0
         cdef piece *c
         cdef fastlr_span *s
         for k in range(self.count):
@@ -491,31 +739,478 @@ cdef class Plan:
             s.p = <char *>self.views[c.entry].buf + c.offset * size
             for j in range(<size_t>self.states):
                 s.s[j] = <char *>self.views[(j + 1) * self.entries + c.entry].buf + c.offset * size
-            s.step = <const fastlr_step *>c
+            if rule.inputs:
+                s.s[self.states] = <char *>self.grads[self.entries + c.entry].buf + c.offset * size
+            if live and (rule.scope == FASTLR_TENSOR
+                         or rule.scope == FASTLR_GROUP and c.group != self.pieces[self.laid[live - 1]].group):
+                unit += 1
+            s.unit = unit
+            self.laid[live] = k
             live += 1
         fastlr_lay(self.spans, live)
         return live
 
-    cdef int prepare(self, const fastlr_rule *rule, size_t live, double scale) except -1:
-        """Scalars of this step: one set for each run of spans that share a group and a step number."""
-        cdef size_t k, used = 0
-        cdef size_t group = self.groups
+    cdef int ready(self, const fastlr_rule *rule, size_t live, double scale) except -1:
+        """All that may fail: the scalars of this step, and what they are made of."""
+        self.prepare(rule, live, scale, NULL)
+        if rule.survey != NULL and self.asks(rule, live):
+            with nogil:
+                fastlr_survey(rule, self.spans, live, self.tally, self.found, threads)
+            self.prepare(rule, live, scale, self.found)
+        return 0
+
+    cdef void run(self, const fastlr_rule *rule, size_t live, bint zero) noexcept:
+        """The step. Cannot fail."""
+        with nogil:
+            fastlr_run(rule, self.spans, live, zero, self.tally, self.found, threads)
+
+    cdef double *numbers_of(self, double *numbers, const fastlr_rule *rule, size_t k) noexcept:
+        """What the k-th piece carries."""
+        if rule.scope == FASTLR_MODEL:
+            return numbers
+        return numbers + (self.pieces[k].group if rule.scope == FASTLR_GROUP else k) * <size_t>FASTLR_CARRY
+
+    cdef bint asks(self, const fastlr_rule *rule, size_t live) noexcept:
+        """Whether this step needs the survey."""
+        if rule.asks == NULL:
+            return True
+        for k in range(live):
+            if rule.asks(self.numbers_of(self.carried, rule, self.laid[k])):
+                return True
+        return False
+
+    cdef int prepare(self, const fastlr_rule *rule, size_t live, double scale, const fastlr_sums *found) except -1:
+        """Scalars of this step: one set for each run of spans that share all that these depend on."""
+        cdef size_t k, used = 0, group = self.groups
         cdef int64_t t = -1
         cdef const piece *c
+        cdef const fastlr_sums *sums
+        cdef double *numbers
+        cdef bint apart = rule.scope == FASTLR_TENSOR or rule.scope == FASTLR_ALONE and rule.carry
         for k in range(live):
-            c = <const piece *>self.spans[k].step
-            if c.group != group or self.t[c.entry] + 1 != t:
+            c = &self.pieces[self.laid[k]]
+            if apart or c.group != group or self.t[c.entry] + 1 != t:
                 group, t = c.group, self.t[c.entry] + 1
                 self.hypers[group].scale = scale
-                if not rule.prepare(&self.hypers[group], t, &self.steps[used]):
-                    dtype = "float32" if self.kind == c"f" else "float64"
-                    raise ValueError(
-                        f"lr, weight_decay and grad_scale must stay finite in {dtype}, got lr {self.hypers[group].lr} "
-                        f"and a gradient scale of {scale}; use smaller ones"
-                    )
+                numbers = self.numbers_of(self.carried, rule, self.laid[k])
+                memcpy(numbers, self.numbers_of(self.carry, rule, self.laid[k]), FASTLR_CARRY * sizeof(double))
+                sums = found
+                if found != NULL:
+                    sums += self.spans[k].unit
+                self.scalars(rule, group, t, sums, numbers, &self.steps[used])
                 used += 1
             self.spans[k].step = &self.steps[used - 1]
         return 0
+
+    cdef int scalars(
+        self, const fastlr_rule *rule, size_t group, int64_t t, const fastlr_sums *sums, double *numbers,
+        fastlr_step *step
+    ) except -1:
+        if not rule.prepare(&self.hypers[group], t, sums, numbers, step):
+            dtype = "float32" if self.kind == c"f" else "float64"
+            raise ValueError(
+                f"lr, weight_decay and grad_scale must stay finite in {dtype}, got lr {self.hypers[group].lr} "
+                f"and a gradient scale of {self.hypers[group].scale}; use smaller ones"
+            )
+        return 0
+
+    cdef void close(self, const fastlr_rule *rule, size_t live) noexcept:
+        """Counts the step; what the rule carries becomes what prepare(), and the sums of the sweep, made of it."""
+        cdef size_t k
+        cdef const piece *c
+        cdef double *numbers
+        if rule.carry:
+            for k in range(live):
+                numbers = self.numbers_of(self.carry, rule, self.laid[k])
+                memcpy(numbers, self.numbers_of(self.carried, rule, self.laid[k]), FASTLR_CARRY * sizeof(double))
+        if rule.close != NULL:
+            for k in range(live):
+                if k + 1 == live or self.spans[k + 1].unit != self.spans[k].unit:
+                    c = &self.pieces[self.laid[k]]
+                    numbers = self.numbers_of(self.carry, rule, self.laid[k])
+                    rule.close(&self.hypers[c.group], self.t[c.entry] + 1, &self.found[self.spans[k].unit], numbers)
+        for k in range(self.entries):
+            if self.given[k]:
+                self.t[k] += 1
+        self.step_count += 1
+
+    def step_rows(self, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite):
+        """One update of some rows. `rows` and `grads` have an array each, or None, for each entry."""
+        cdef const fastlr_rule *rule = fastlr_find_rows(self.rule.encode(), self.dtype)
+        if rule.survey != NULL or rule.close != NULL or rule.carry:
+            raise TypeError(
+                f"{self.rule} has no step_rows: it sums over whole tensors; build the optimizer without cautious, "
+                "or use step with the whole gradient"
+            )
+        if self.row_step is None:
+            self.row_step = RowStep(self)
+        return self.row_step.step(self, rows, grads, grad_scale, maximize, clip_norm, nonfinite)
+
+
+# ---- one optimizer's step of some rows ------------------------------------------------------------------------------
+
+@cython.final
+cdef class RowStep:
+    """What `Plan.step_rows` needs beside the plan: the gradients' buffers, and memory that is kept between steps."""
+    cdef Py_buffer *views        # an entry's index, then its gradients
+    cdef fastlr_rows *tables     # of the entries that have gradients; `entry` says which
+    cdef size_t *entry
+    cdef size_t capacity         # gradients
+    cdef uint64_t *pairs         # two arrays of `capacity`
+    cdef fastlr_partial *partial
+    cdef void *sums              # for each thread, `part` bytes
+    cdef size_t part, parts
+
+    def __cinit__(self, Plan plan):
+        self.views = <Py_buffer *>new_array(2 * plan.entries, sizeof(Py_buffer))
+        self.tables = <fastlr_rows *>new_array(plan.entries, sizeof(fastlr_rows))
+        self.entry = <size_t *>new_array(plan.entries, sizeof(size_t))
+
+    def __dealloc__(self):
+        for block in (<uintptr_t>self.views, <uintptr_t>self.tables, <uintptr_t>self.entry, <uintptr_t>self.pairs,
+                      <uintptr_t>self.partial, <uintptr_t>self.sums):
+            PyMem_Free(<void *><uintptr_t>block)
+
+    cdef step(self, Plan plan, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite):
+        cdef size_t k, count = 0, taken = 0
+        cdef const fastlr_rule *rule = fastlr_find_rows(plan.rule.encode(), plan.dtype)
+        cdef fastlr_stats stats
+        cdef double scale = grad_scale, norm = -1
+        cdef bint skip = False, measured = clip_norm >= 0 or nonfinite != _PROPAGATE
+        cdef int most = threads  # for which there is scratch: another thread may set the number meanwhile
+        try:
+            plan.follow_schedules()
+            for k in range(plan.entries):
+                if rows[k] is None and grads[k] is None:
+                    continue
+                self.take(plan, k, rows[k], grads[k], taken)
+                taken += 1
+            self.reserve(plan, taken, measured, most)
+            for k in range(taken):
+                self.order(plan, k, count, most)
+                count += self.tables[k].count
+            if measured:
+                with nogil:
+                    stats = fastlr_measure_rows(plan.dtype, self.tables, taken, self.partial, self.sums, most)
+                skip = plan.weigh(&stats, clip_norm, nonfinite, &scale, &norm)
+            if not skip:
+                self.prepare(plan, rule, taken, -scale if maximize else scale)
+            report = plan.report(norm, skip)
+            PyErr_CheckSignals()
+            # Nothing below can fail: the step happens wholly.
+            if not skip:
+                with nogil:
+                    fastlr_run_rows(rule, plan.dtype, self.tables, taken, self.sums, most)
+                for k in range(taken):
+                    plan.t[self.entry[k]] += 1
+                plan.step_count += 1
+        finally:
+            for k in range(2 * taken):
+                PyBuffer_Release(&self.views[k])
+        return report
+
+    cdef int take(self, Plan plan, size_t entry, index, grads, size_t at) except -1:
+        """Pins what is given for an entry, as the `at`-th table, or with an error nothing."""
+        cdef Py_buffer *rows = &self.views[2 * at]
+        cdef Py_buffer *g = &self.views[2 * at + 1]
+        cdef const Py_buffer *p = &plan.views[entry]
+        cdef str name = plan.names[entry]
+        cdef size_t j, other
+        cdef fastlr_rows *table = &self.tables[at]
+        if p.ndim != 2:
+            raise ValueError(
+                f"params{name} must have 2 dimensions for step_rows, got {p.ndim}; "
+                "give the optimizer the table itself: a FlatBuffer's is a view of it, params[name]"
+            )
+        if index is None or grads is None:
+            raise TypeError(f"rows{name} and grads{name} must be given both, or both be None")
+        if not PyObject_CheckBuffer(index):
+            index = as_array("rows" + name, index)
+        if not PyObject_CheckBuffer(grads):
+            grads = as_array("grads" + name, grads)
+        if not pin(index, rows, c"q", False) and not pin(index, rows, c"i", False):
+            refuse_rows("rows" + name, index)
+        if rows.ndim != 1:
+            PyBuffer_Release(rows)
+            refuse_rows("rows" + name, index)
+        table.count, table.rows, table.width = <size_t>rows.shape[0], <size_t>p.shape[0], <size_t>p.shape[1]
+        shape = (rows.shape[0], p.shape[1])
+        try:
+            if table.count >> 32 or (table.rows and (table.rows - 1) >> 32):
+                raise ValueError(
+                    f"params{name} and rows{name} must have fewer than 2**32 rows, got {table.rows} and {table.count}; "
+                    "split them"
+                )
+            if not pin(grads, g, plan.kind, False):
+                refuse("grads" + name, grads, chr(plan.kind), shape, False, "to have a row for each of rows")
+        except BaseException:
+            PyBuffer_Release(rows)
+            raise
+        try:
+            if tuple_of(g) != shape:
+                refuse("grads" + name, grads, chr(plan.kind), shape, False, "to have a row for each of rows")
+            other = find_extent(plan.owned, plan.owned_count, g)
+            if other < plan.owned_count:
+                raise_overlap("grads" + name, plan.label(plan.owned[other].owner))
+        except BaseException:
+            PyBuffer_Release(rows)
+            PyBuffer_Release(g)
+            raise
+        self.entry[at] = entry
+        table.p, table.g = p.buf, g.buf
+        for j in range(<size_t>plan.states):
+            table.s[j] = plan.views[(j + 1) * plan.entries + entry].buf
+        return 0
+
+    cdef int reserve(self, Plan plan, size_t tables, bint measured, int most) except -1:
+        """Memory for the tables' gradients, sorted, for their norms, and for a sum in each thread."""
+        cdef size_t k, count = 0, part = 0
+        for k in range(tables):
+            count += self.tables[k].count
+            part = max(part, fastlr_rows_scratch(self.tables[k].width, plan.dtype))
+        if count > self.capacity:
+            count += count // 2
+            self.capacity = 0
+            PyMem_Free(self.pairs)
+            PyMem_Free(self.partial)
+            self.pairs, self.partial = NULL, NULL
+            self.pairs = <uint64_t *>new_array(2 * count, sizeof(uint64_t))
+            self.capacity = count
+        if measured and self.partial == NULL:
+            self.partial = <fastlr_partial *>new_array(self.capacity, sizeof(fastlr_partial))
+        if part * <size_t>most > self.parts:
+            self.parts = 0
+            PyMem_Free(self.sums)
+            self.sums = NULL
+            self.sums = new_array(part * <size_t>most, 1)
+            self.parts = part * <size_t>most
+        return 0
+
+    cdef int order(self, Plan plan, size_t k, size_t start, int most) except -1:
+        """Sorts the k-th table's gradients by row, in the memory from `start` on, or says which row does not exist."""
+        cdef fastlr_rows *table = &self.tables[k]
+        cdef const Py_buffer *index = &self.views[2 * k]
+        cdef uint64_t *scratch[2]
+        cdef size_t bad
+        scratch[0], scratch[1] = self.pairs + start, self.pairs + self.capacity + start
+        with nogil:
+            bad = fastlr_order_rows(
+                index.buf, index.itemsize == 8, table.count, table.rows, scratch, &table.pairs, most
+            )
+        if bad < table.count:
+            value = (<const int64_t *>index.buf)[bad] if index.itemsize == 8 else (<const int32_t *>index.buf)[bad]
+            name = plan.names[self.entry[k]]
+            raise IndexError(
+                f"rows{name}[{bad}] must be in [0, {table.rows}), the rows of params{name}, got {value}"
+                + ("; negative ones do not count from the end here" if value < 0 else "")
+            )
+        return 0
+
+    cdef int prepare(self, Plan plan, const fastlr_rule *rule, size_t tables, double scale) except -1:
+        """Scalars of this step, a set for each table, which is one piece. The rules for rows carry nothing."""
+        cdef size_t k, j, group
+        for k in range(tables):
+            j = 0
+            while plan.pieces[j].entry != self.entry[k]:
+                j += 1
+            group = plan.pieces[j].group
+            plan.hypers[group].scale = scale
+            plan.scalars(rule, group, plan.t[self.entry[k]] + 1, NULL, NULL, &plan.steps[j])
+            self.tables[k].step = &plan.steps[j]
+        return 0
+
+
+# ---- the optimizer ---------------------------------------------------------------------------------------------------
+
+@cython.final
+cdef class Factored(Plan):
+    """The plan of a rule that keeps means of rows and columns: Adafactor.
+
+    `pieces` has one for each tensor that is not empty, `shapes` its shape. The states are three: means of rows and of
+    columns, of tensors of two dimensions or more, and what is kept for each element of the others. An array of each has
+    those of its entry's tensors one after the other.
+    """
+    cdef fastlr_planes *planes     # a piece each
+    cdef fastlr_planes *live       # of the spans of the step under way
+    cdef size_t *starts            # a piece each: where its part of each state starts
+    cdef void *work
+    cdef size_t room
+
+    def __init__(self, *args, shapes, **kwargs):
+        cdef size_t k, j, entry
+        cdef fastlr_planes *s
+        self.planes = <fastlr_planes *>new_array(self.count, sizeof(fastlr_planes))
+        self.live = <fastlr_planes *>new_array(self.count, sizeof(fastlr_planes))
+        self.starts = <size_t *>new_array(3 * self.count, sizeof(size_t))
+        sizes = [[0, 0, 0] for _ in range(self.entries)]
+        for k, shape in enumerate(shapes):
+            s, entry = &self.planes[k], self.pieces[k].entry
+            s.planes, s.rows, s.cols = 1, 0, self.pieces[k].n
+            if len(shape) > 1 and s.cols:
+                s.rows, s.cols = shape[len(shape) - 2], shape[len(shape) - 1]
+                s.planes = self.pieces[k].n // (s.rows * s.cols)
+            for j, size in enumerate((s.planes * s.rows, s.planes * s.cols if s.rows else 0, 0 if s.rows else s.cols)):
+                self.starts[3 * k + j] = sizes[entry][j]
+                sizes[entry][j] += size
+        for entry in range(self.entries):
+            for j in range(3):
+                k = (1 + j) * self.entries + entry
+                if self.views[k].len != sizes[entry][j] * self.views[k].itemsize:
+                    raise ValueError(
+                        f"{self.label(k)} must have {sizes[entry][j]} elements for params{self.names[entry]}, "
+                        f"got {self.views[k].len // self.views[k].itemsize}"
+                    )
+
+    def __dealloc__(self):
+        PyMem_Free(self.planes)
+        PyMem_Free(self.live)
+        PyMem_Free(self.starts)
+        PyMem_Free(self.work)
+
+    cdef int ready(self, const fastlr_rule *rule, size_t live, double scale) except -1:
+        cdef size_t k, j, need
+        cdef fastlr_span *s
+        cdef piece *c
+        self.prepare(rule, live, scale, NULL)
+        for k in range(live):
+            s, c = &self.spans[k], &self.pieces[self.laid[k]]
+            self.live[k] = self.planes[self.laid[k]]
+            for j in range(3):
+                s.s[j] = <char *>self.views[(1 + j) * self.entries + c.entry].buf + (
+                    self.starts[3 * self.laid[k] + j] * <size_t>self.views[c.entry].itemsize
+                )
+        need = fastlr_factored_scratch(self.spans, self.live, live)
+        if need > self.room:
+            PyMem_Free(self.work)
+            self.work, self.room = NULL, 0
+            self.work = new_array(need, 1)
+            self.room = need
+        return 0
+
+    cdef void run(self, const fastlr_rule *rule, size_t live, bint zero) noexcept:
+        with nogil:
+            fastlr_factored_run(rule, self.spans, self.live, live, zero, self.work, threads)
+
+
+ONE = 1.0
+
+
+cdef class Stepper:
+    """What of an optimizer must not be Python: between the writing and the return of `step` no bytecode runs, so that
+    no signal handler can make an error of a step that was made.
+    """
+    cdef public object _plan, _lock
+
+    def __cinit__(self, *_, **__):
+        self._lock = Lock()
+
+    def step(self, grads, *, grad_scale=ONE, clip_norm=None, zero_grads=False):
+        """Updates the parameters in place, in one pass over memory.
+
+        Everything is checked before anything is written, so an error leaves parameters, state and step number as they
+        were. So does an interrupt (Ctrl-C), up to the moment of writing; one that comes later does not come out of
+        `step`: it is raised in the caller when `step` has returned. Two threads that call `step` on one optimizer
+        take turns.
+
+        Parameters
+        ----------
+        grads
+            Gradients in the structure of the parameters: same shapes, same dtype. None skips a parameter wholly: no
+            state, no decay, no step count. Only read, unless `zero_grads`.
+        grad_scale : float, default 1
+            The gradients are multiplied by it, > 0, on the way in: 1 / loss_scale, or 1 / batches summed.
+        clip_norm : float, optional
+            Scale the gradients by min(1, clip_norm / (‖grad_scale · g‖₂ + 1e-6)), the norm over all of them, as
+            ``torch.nn.utils.clip_grad_norm_`` does. > 0. Costs one more read of the gradients.
+        zero_grads : bool, default False
+            Set the gradients to zero in the same pass; also when the step is skipped.
+
+        Returns
+        -------
+        Report
+            ``step``, ``lr``, ``grad_norm`` and ``skipped``.
+
+        Examples
+        --------
+        >>> import fastlr, numpy as np
+        >>> p = np.ones(2, np.float32)
+        >>> fastlr.SGD(p, lr=0.5).step(np.float32([3, 4]), clip_norm=1.0)
+        Report(step=1, lr=0.5, grad_norm=5.0, skipped=False)
+        >>> p
+        array([0.70000005, 0.6000001 ], dtype=float32)
+        """
+        return self._step(grads, None, grad_scale, clip_norm, zero_grads)
+
+    def _step(self, grads, inputs, grad_scale, clip_norm, zero_grads):
+        """`step`, with what the rule takes beside the gradients."""
+        with self._lock:
+            return self._plan.step(*self._ready(grads, inputs, grad_scale, clip_norm, zero_grads))
+
+    def step_rows(self, rows, grads, *, grad_scale=ONE, clip_norm=None):
+        """Updates some rows of a table in place, such as those of an embedding that a batch looked up.
+
+        The rule runs on the rows that occur in `rows`; all others, their state too, stay as they are and are not read:
+        time and memory depend on the rows given, not on the table. All else is as in `step`: checked before anything
+        is written, one step more in the count, the same bits for any instruction set and number of threads.
+
+        A row may occur any number of times. Its gradients are added first, in float64 and in the order in which they
+        occur, and the sum is rounded to their dtype once: so the order of different rows changes no bit. The rule,
+        clipping and `nonfinite` see the sum.
+
+        Weight decay reaches a row when it is given, and only then (torch refuses decay with sparse gradients). The
+        same holds for what a rule lets fade at every step: b of `SGD` with momentum (torch moves all rows then), m and
+        v of `SparseAdam`. `LazyAdam` makes up for the steps that a row has missed.
+
+        Parameters
+        ----------
+        rows : int32 or int64 array, shape (n,)
+            The row of each gradient, from 0 on; negative numbers do not count from the end. In the structure of the
+            parameters, which are tables: arrays with two dimensions. None, with None in `grads`, skips a table wholly.
+        grads : array, shape (n, width)
+            The gradients, in the parameters' dtype. Only read. `rows_of` takes both from a sparse torch tensor or
+            SciPy matrix.
+        grad_scale : float, default 1
+            As in `step`.
+        clip_norm : float, optional
+            As in `step`; the norm is that of the summed gradients. Costs one more read of them.
+
+        Returns
+        -------
+        Report
+            ``step``, ``lr``, ``grad_norm`` and ``skipped``.
+
+        Examples
+        --------
+        >>> import fastlr, numpy as np
+        >>> table = np.zeros((1000, 2), np.float32)
+        >>> opt = fastlr.SGD(table, lr=0.5)
+        >>> opt.step_rows(np.array([7, 3, 7]), np.float32([[1, 2], [8, 8], [1, 0]])).step
+        1
+        >>> table[[3, 7]]
+        array([[-4., -4.],
+               [-1., -1.]], dtype=float32)
+        """
+        with self._lock:
+            return self._plan.step_rows(*self._ready_rows(rows, grads, grad_scale, clip_norm))
+
+
+cdef class InformedStepper(Stepper):
+    """The same, of a rule that takes a diagonal of the Hessian beside the gradients."""
+
+    def step(self, grads, *, hessian=None, grad_scale=ONE, clip_norm=None, zero_grads=False):
+        """As `Optimizer.step`, with a new estimate of the Hessian's diagonal.
+
+        Parameters
+        ----------
+        hessian
+            In the structure of the parameters, of what is minimised, as `fastlr.hutchinson` returns it. Only read;
+            `grad_scale`, clipping and `maximize` do not act on it.
+        """
+        return self._step(grads, hessian, grad_scale, clip_norm, zero_grads)
+
+
+cdef group_of(piece):
+    return piece[3]
 
 
 cdef raise_overlap(str one, str other):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import nonnegative, positive
+from fastlr.hyper import eps_mode, nonnegative, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -33,6 +33,9 @@ class Adagrad(Optimizer):
         s before the first step, ≥ 0.
     eps : float, default 1e-10
         ε > 0, outside the root.
+    eps_mode : {"torch", "keras"}, default "torch"
+        "keras": inside the root, g / √(s + ε), as in Keras and optax. (Their own defaults: 1e-7, and 0.1 for the
+        initial s.)
 
     Notes
     -----
@@ -55,7 +58,9 @@ class Adagrad(Optimizer):
 
     rule = "adagrad"
     states = ("s",)
-    hypers = {"lr_decay": nonnegative, "initial_accumulator_value": nonnegative, "eps": positive}
+    starting = ("initial_accumulator_value",)
+    by_rows = True
+    hypers = {"lr_decay": nonnegative, "initial_accumulator_value": nonnegative, "eps": positive, "eps_mode": eps_mode}
 
     def __init__(
         self,
@@ -65,6 +70,7 @@ class Adagrad(Optimizer):
         weight_decay: float = 0.0,
         initial_accumulator_value: float = 0.0,
         eps: float = 1e-10,
+        eps_mode: str = "torch",
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -74,12 +80,13 @@ class Adagrad(Optimizer):
             weight_decay=weight_decay,
             initial_accumulator_value=initial_accumulator_value,
             eps=eps,
+            eps_mode=eps_mode,
             **options,
         )
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
-        return group.lr_decay, group.eps
+        return group.lr_decay, group.eps, group.eps_mode == "keras"
 
     @staticmethod
     def initial(key: str, group: Group) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import pair_of_betas, positive
+from fastlr.hyper import eps_mode, flag, pair_of_betas, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def _kernel(group: Group) -> tuple[float, ...]:
-    return (*group.betas, group.eps)
+    return (*group.betas, group.eps, group.eps_mode == "keras")
 
 
 class Adam(Optimizer):
@@ -36,6 +36,12 @@ class Adam(Optimizer):
         ε > 0, outside the root and beside the corrected v (the paper's Algorithm 1, not its epsilon-hat).
     weight_decay : float, default 0
         λ ≥ 0, added to the gradient. For decay of the parameters themselves use `AdamW`.
+    eps_mode : {"torch", "keras"}, default "torch"
+        "keras": beside the uncorrected root, (m √c₂/c₁) / (√v + ε), the paper's epsilon-hat, as in Keras, TensorFlow
+        and most federated servers. There ε weighs more in the first steps. (Keras' own default is 1e-7.)
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out, and the others divided by their share in
+        the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). The same in all groups; moves 8 bytes more.
 
     Notes
     -----
@@ -58,7 +64,7 @@ class Adam(Optimizer):
 
     rule = "adam"
     states = ("m", "v")
-    hypers = {"betas": pair_of_betas, "eps": positive}
+    hypers = {"betas": pair_of_betas, "eps": positive, "eps_mode": eps_mode, "cautious": flag}
     kernel = staticmethod(_kernel)
 
     def __init__(
@@ -68,9 +74,20 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        eps_mode: str = "torch",
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            eps_mode=eps_mode,
+            cautious=cautious,
+            **options,
+        )
 
 
 class AdamW(Optimizer):
@@ -92,6 +109,12 @@ class AdamW(Optimizer):
         ε > 0, outside the root and beside the corrected v.
     weight_decay : float, default 1e-2
         λ ≥ 0, times the learning rate, taken off the parameters before the step.
+    eps_mode : {"torch", "keras"}, default "torch"
+        "keras": beside the uncorrected root, (m √c₂/c₁) / (√v + ε), the paper's epsilon-hat, as in Keras, TensorFlow
+        and most federated servers. There ε weighs more in the first steps. (Keras' own default is 1e-7.)
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out, and the others divided by their share in
+        the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). The same in all groups; moves 8 bytes more.
 
     Notes
     -----
@@ -114,7 +137,7 @@ class AdamW(Optimizer):
 
     rule = "adam"
     states = ("m", "v")
-    hypers = {"betas": pair_of_betas, "eps": positive}
+    hypers = {"betas": pair_of_betas, "eps": positive, "eps_mode": eps_mode, "cautious": flag}
     decoupled = True
     kernel = staticmethod(_kernel)
 
@@ -125,9 +148,20 @@ class AdamW(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 1e-2,
+        eps_mode: str = "torch",
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            eps_mode=eps_mode,
+            cautious=cautious,
+            **options,
+        )
 
 
 class AMSGrad(Optimizer):
@@ -151,6 +185,12 @@ class AMSGrad(Optimizer):
         ε > 0, outside the root and beside the corrected x.
     weight_decay : float, default 0
         λ ≥ 0, added to the gradient.
+    eps_mode : {"torch", "keras"}, default "torch"
+        "keras": beside the uncorrected root, (m √c₂/c₁) / (√x + ε), the paper's epsilon-hat, as in Keras, TensorFlow
+        and most federated servers. There ε weighs more in the first steps. (Keras' own default is 1e-7.)
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out, and the others divided by their share in
+        the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). The same in all groups; moves 8 bytes more.
 
     Notes
     -----
@@ -175,7 +215,7 @@ class AMSGrad(Optimizer):
 
     rule = "amsgrad"
     states = ("m", "v", "x")
-    hypers = {"betas": pair_of_betas, "eps": positive}
+    hypers = {"betas": pair_of_betas, "eps": positive, "eps_mode": eps_mode, "cautious": flag}
     kernel = staticmethod(_kernel)
 
     def __init__(
@@ -185,9 +225,20 @@ class AMSGrad(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        eps_mode: str = "torch",
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            eps_mode=eps_mode,
+            cautious=cautious,
+            **options,
+        )
 
 
 class Adamax(Optimizer):
@@ -210,6 +261,8 @@ class Adamax(Optimizer):
         ε > 0, added to |g| (torch's; the paper has none, optax adds it to n).
     weight_decay : float, default 0
         λ ≥ 0, added to the gradient.
+    eps_mode : {"torch", "keras"}, default "torch"
+        "keras": outside the maximum, n ← max(β₂n, |g|) and m / (n + ε), as in Keras. (Its own default is 1e-7.)
 
     Notes
     -----
@@ -232,7 +285,7 @@ class Adamax(Optimizer):
 
     rule = "adamax"
     states = ("m", "n")
-    hypers = {"betas": pair_of_betas, "eps": positive}
+    hypers = {"betas": pair_of_betas, "eps": positive, "eps_mode": eps_mode}
     kernel = staticmethod(_kernel)
 
     def __init__(
@@ -242,6 +295,7 @@ class Adamax(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.0,
+        eps_mode: str = "torch",
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_mode=eps_mode, **options)

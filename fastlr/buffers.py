@@ -15,6 +15,7 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 DTYPES: dict[str, np.dtype[Any]] = {"f": np.dtype(np.float32), "d": np.dtype(np.float64)}
+COUNTS = np.dtype(np.int64)  # of states that count, and of the kernels' kind "q"
 
 _SMALL = 64 << 10  # bytes below which an array is numpy's own
 _HUGE = 2 << 20  # bytes of a huge page on x86-64 and most of aarch64
@@ -40,14 +41,21 @@ def as_array(name: str, x: object) -> Array:
     )
 
 
-def refuse(name: str, x: object, kind: str, shape: tuple[int, ...] | None, writable: bool) -> NoReturn:
-    """Raises the error that says why `x` cannot be bound as a buffer of type `kind` ("f" or "d") and `shape`."""
+def refuse(
+    name: str,
+    x: object,
+    kind: str,
+    shape: tuple[int, ...] | None,
+    writable: bool,
+    why: str = "to match the parameter",
+) -> NoReturn:
+    """Raises the error that says why `x` cannot be bound as a buffer of type `kind` and `shape`."""
     array = as_array(name, x)
-    dtype = DTYPES[kind]
+    dtype = DTYPES.get(kind, COUNTS)
     if array.dtype != dtype:
         raise TypeError(f"{name}: expected {dtype} to match the parameters, got {array.dtype}; convert it with astype")
     if shape is not None and array.shape != shape:
-        raise ValueError(f"{name}: expected shape {shape} to match the parameter, got {array.shape}")
+        raise ValueError(f"{name}: expected shape {shape} {why}, got {array.shape}")
     if not array.flags.c_contiguous:
         raise BufferError(
             f"{name} must be C-contiguous, got strides {array.strides}; fastlr works in place and never copies - "
@@ -58,6 +66,20 @@ def refuse(name: str, x: object, kind: str, shape: tuple[int, ...] | None, writa
     if writable and not array.flags.writeable:
         raise BufferError(f"{name} must be writable, got a read-only array; pass a copy")
     raise BufferError(f"{name} cannot be used as a buffer of {dtype}, got {type(x).__name__}")
+
+
+def refuse_rows(name: str, x: object) -> NoReturn:
+    """Raises the error that says why `x` cannot be the rows of gradients."""
+    array = as_array(name, x)
+    if array.dtype not in (np.dtype(np.int32), np.dtype(np.int64)):
+        raise TypeError(
+            f"{name} must be int32 or int64 in native byte order, got {array.dtype}; convert it with astype"
+        )
+    if array.ndim != 1:
+        raise ValueError(f"{name} must have 1 dimension, a row number for each row of grads, got shape {array.shape}")
+    raise BufferError(
+        f"{name} must be contiguous and aligned, got strides {array.strides}; pass numpy.ascontiguousarray(rows)"
+    )
 
 
 def param_array(name: str, x: object) -> Array:

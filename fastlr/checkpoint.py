@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlr.buffers import Array
+from fastlr.hyper import is_scheduled
 from fastlr.structure import Structure
 
 if TYPE_CHECKING:
@@ -22,9 +23,10 @@ def save(opt: Optimizer) -> dict[str, Any]:
         "rule": opt.rule,
         "step": opt._plan.step_count,
         "steps": opt._plan.steps_made,
-        "groups": [{name: None if callable(x) else x for name, x in group} for group in opt.groups],
+        "numbers": opt._plan.numbers,
+        "groups": [{name: None if _is_function(x) else x for name, x in group} for group in opt.groups],
         "state": {
-            key: {name: a.copy() for name, a in opt._structure.named(arrays).items()}
+            key: {name: a.copy() for name, a in opt._layouts[key].named(arrays).items()}
             for key, arrays in opt._entries.items()
         },
     }
@@ -32,7 +34,7 @@ def save(opt: Optimizer) -> dict[str, Any]:
 
 def load(opt: Optimizer, saved: Mapping[str, Any]) -> None:
     """Checks everything, then changes everything in one call that cannot be interrupted."""
-    _expect("state_dict", set(saved), {"format", "rule", "step", "steps", "groups", "state"})
+    _expect("state_dict", set(saved), {"format", "rule", "step", "steps", "numbers", "groups", "state"})
     _expect("state_dict['format']", saved["format"], FORMAT)
     _expect("state_dict['rule']", saved["rule"], opt.rule)
     _expect("state_dict['groups']: count", len(saved["groups"]), len(opt.groups))
@@ -40,31 +42,41 @@ def load(opt: Optimizer, saved: Mapping[str, Any]) -> None:
     _expect("state_dict['state']", set(saved["state"]), set(opt.states))
     step = _count("state_dict['step']", saved["step"])
     steps = [_count(f"state_dict['steps'][{k}]", t) for k, t in enumerate(saved["steps"])]
+    numbers = _numbers(opt, saved["numbers"])
     groups = [
-        (vars(group), _hypers(opt, f"state_dict['groups'][{k}]", saved["groups"][k], group.lr))
+        (vars(group), _hypers(opt, f"state_dict['groups'][{k}]", saved["groups"][k], vars(group)))
         for k, group in enumerate(opt.groups)
     ]
-    state = {key: _collect(opt._structure, f"state_dict['state'][{key!r}]", saved["state"][key]) for key in opt.states}
-    opt._plan.load(state, step, steps, groups)
+    state = {
+        key: _collect(layout, opt._entries[key], f"state_dict['state'][{key!r}]", saved["state"][key])
+        for key, layout in opt._layouts.items()
+    }
+    opt._plan.load(state, step, steps, numbers, groups)
     opt._changed[0] = True
 
 
-def _hypers(opt: Optimizer, label: str, own: Mapping[str, Any], lr: Any) -> dict[str, Any]:
-    """The hyper-parameters of a group; `lr` is its present one, which stays if it is a function."""
+def _is_function(x: Any) -> bool:
+    """Of the step: it has no place in a checkpoint."""
+    return callable(x) or is_scheduled(x)
+
+
+def _hypers(opt: Optimizer, label: str, own: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyper-parameters of a group; of the present ones those stay that are functions or schedules."""
     _expect(label, set(own), set(opt.checks()))
-    if callable(lr) != (own["lr"] is None):
-        raise ValueError(
-            f"{label}['lr'] was {'a function' if own['lr'] is None else own['lr']} when it was saved, "
-            f"and this optimizer's is {lr!r}; build the optimizer with the same kind"
-        )
-    group = opt._group(f"{label}.", {**own, "lr": lr if own["lr"] is None else own["lr"]})
-    opt.kernel(group)
+    for name, x in present.items():
+        if x is not None and _is_function(x) != (own[name] is None):  # None may be a value, too
+            raise ValueError(
+                f"{label}[{name!r}] was {'a function' if own[name] is None else own[name]} when it was saved, "
+                f"and this optimizer's is {x!r}; build the optimizer with the same kind"
+            )
+    group = opt._group(f"{label}.", {name: present[name] if x is None else x for name, x in own.items()})
+    opt.kernel(group.at(0))
     return vars(group)
 
 
-def _collect(structure: Structure, label: str, saved: Mapping[str, Any]) -> list[Array]:
-    """New arrays, one an entry, from saved ones by name."""
-    entries = [np.empty_like(a) for a in structure.arrays]
+def _collect(structure: Structure, present: list[Array], label: str, saved: Mapping[str, Any]) -> list[Array]:
+    """New arrays like the present ones, one an entry, from saved ones by name."""
+    entries = [np.empty_like(a) for a in present]
     places = structure.named(entries)
     _expect(label, set(saved), set(places))
     for name, place in places.items():
@@ -73,6 +85,17 @@ def _collect(structure: Structure, label: str, saved: Mapping[str, Any]) -> list
         _expect(f"{label}[{name!r}]: shape", array.shape, place.shape)
         place[...] = array
     return entries
+
+
+def _numbers(opt: Optimizer, saved: Any) -> list[list[float]]:
+    """What the rule carries from step to step beside its buffers."""
+    label, wanted = "state_dict['numbers']", [len(row) for row in opt._plan.numbers]
+    _expect(f"{label}: counts", [len(row) for row in saved], wanted)
+    for row in saved:
+        for x in row:
+            if isinstance(x, bool) or not isinstance(x, int | float | np.number):
+                raise TypeError(f"{label} must be lists of numbers, got {x!r}")
+    return [[float(x) for x in row] for row in saved]
 
 
 def _expect(what: str, found: Any, wanted: Any) -> None:

@@ -1,8 +1,12 @@
 """One update of one array, for libraries that own their state: in place, stateless, by function.
 
 Every function is the update of the class of its name, with its hyper-parameters and checks; state comes as arrays of
-the parameter's shape and dtype, and `step` says which update this is, counting from 1. All are updated in place, and
-must not overlap. Options of all: `maximize`, `grad_scale` (a factor > 0 on the gradient), `zero_grads`.
+the parameter's shape and dtype, in the order of the class or by its letter, and `step` says which update this is,
+counting from 1. All are updated in place, and must not overlap. Options of all: `maximize`, `grad_scale` (a factor > 0
+on the gradient), `zero_grads`. A rule that carries numbers from step to step takes them as `numbers`, a float64 array
+of zeros before the first; one that needs a diagonal of the Hessian takes it as `hessian`. What a class sums over the
+model is summed over p: give the whole model as one array. One with `step_rows`
+takes `rows`: then g has a gradient for each of these rows of p, which alone are updated.
 
 >>> import numpy as np
 >>> p, m, v = np.ones(3, np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
@@ -13,298 +17,231 @@ array([0.9, 1.1, 1. ], dtype=float32)
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from fastlr import _core
+from fastlr.adabelief import AdaBelief
 from fastlr.adadelta import Adadelta
+from fastlr.adafactor import Adafactor
 from fastlr.adagrad import Adagrad
 from fastlr.adam import Adam, Adamax, AdamW, AMSGrad
-from fastlr.buffers import param_array
+from fastlr.adan import Adan
+from fastlr.ademamix import AdEMAMix
+from fastlr.adopt import Adopt
+from fastlr.asgd import ASGD
+from fastlr.buffers import Array, param_array
+from fastlr.dadapt import DAdaptAdam, DAdaptSGD
+from fastlr.distance import DoG, DoWG, LDoG
+from fastlr.ftrl import FTRL
 from fastlr.groups import Group
 from fastlr.hyper import flag, nonnegative, positive
+from fastlr.hypergradient import SGDHD, AdamHD
+from fastlr.laprop import LaProp
+from fastlr.layerwise import LAMB, LARS, NovoGrad, StableAdamW
+from fastlr.muon import Muon
+from fastlr.nadam import NAdam
 from fastlr.optimizer import Optimizer
+from fastlr.prodigy import Prodigy
+from fastlr.qh import QHM, QHAdam
 from fastlr.radam import RAdam
 from fastlr.rmsprop import RMSprop
+from fastlr.rows import LazyAdam, RowAdagrad, SparseAdam
+from fastlr.rprop import Rprop
+from fastlr.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from fastlr.second_order import AdaHessian, Sophia
 from fastlr.sgd import SGD
 from fastlr.sign import Lion, SignSGD, Signum
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from fastlr.structure import One
+from fastlr.yogi import Yogi
 
 __all__ = [
+    "adabelief",
     "adadelta",
+    "adafactor",
     "adagrad",
+    "adahessian",
     "adam",
+    "adam_hd",
     "adamax",
     "adamw",
+    "adan",
+    "ademamix",
+    "adopt",
     "amsgrad",
+    "asgd",
+    "dadapt_adam",
+    "dadapt_sgd",
+    "dog",
+    "dowg",
+    "ftrl",
+    "lamb",
+    "laprop",
+    "lars",
+    "lazy_adam",
+    "ldog",
     "lion",
+    "muon",
+    "nadam",
+    "novograd",
+    "prodigy",
+    "qhadam",
+    "qhm",
     "radam",
     "rmsprop",
+    "row_adagrad",
+    "rprop",
+    "schedule_free_adamw",
+    "schedule_free_sgd",
     "sgd",
+    "sgd_hd",
     "sign_sgd",
     "signum",
+    "sophia",
+    "sparse_adam",
+    "stable_adamw",
+    "yogi",
 ]
 
 
-class Call(TypedDict, total=False):
-    maximize: bool
-    grad_scale: float
-    zero_grads: bool
+def _function(name: str, cls: type[Optimizer]) -> Callable[..., None]:
+    """The update of a class: its signature is the constructor's, with the state in the place of the structure."""
+    own = inspect.signature(cls).parameters
+    defaults = {key: x.default for key, x in own.items() if key in cls.checks() and key not in cls.starting}
+    buffers = (*cls.states, *cls.optional_states)
+
+    def update(
+        p: Any,
+        g: Any,
+        *arrays: Any,
+        step: int,
+        hessian: Any = None,
+        numbers: Any = None,
+        maximize: bool = False,
+        grad_scale: float = 1.0,
+        zero_grads: bool = False,
+        rows: Any = None,
+        **named: Any,
+    ) -> None:
+        if isinstance(step, bool) or not isinstance(step, int | np.integer):
+            raise TypeError(f"step must be an integer, got {step!r} ({type(step).__name__})")
+        if step < 1:
+            raise ValueError(f"step must be >= 1, the number of this update, got {step}")
+        for key in named:
+            if key not in defaults and key not in buffers:
+                raise TypeError(f"{key}: unknown argument; there are {', '.join([*buffers, *defaults])}")
+        if len(arrays) > len(buffers):
+            raise TypeError(f"state must be {', '.join(buffers) or 'none'}, got {len(arrays)} arrays")
+        given = dict(zip(buffers, arrays, strict=False)) | {key: x for key, x in named.items() if key in buffers}
+        given = {key: x for key, x in given.items() if x is not None}
+        hyper = defaults | {key: x for key, x in named.items() if key in defaults}
+        absent = {key: 0.0 for key in cls.starting}  # how state starts is the caller's business
+        group = Group("", {**cls.checks(), "lr": nonnegative}, {"lr_scale": 1.0, **absent, **hyper}, [False])
+        group.check(int(step) - 1)
+        group = group.at(int(step) - 1)
+        rule, states = cls.variant([group])
+        param = param_array("p", p)
+        structure = One(param, "")
+        for key in {*cls.optional_states} - {*given}:
+            if (layout := cls.layout(key, structure)) is not structure and layout.arrays[0].size == 0:
+                given[key] = layout.arrays[0]  # p's shape has none
+        if set(given) != set(states):
+            found = ", ".join(given) or "none"
+            raise ValueError(f"state must be {', '.join(states) or 'none'} for these hyper-parameters, got {found}")
+        state = {key: [given[key]] for key in states}
+        pieces = [(0, 0, param.size, 0)]
+        derived = cls.derived(structure, state, pieces, [group])
+        plan = cls.plan(rule, structure, state, pieces, 1)
+        plan.set_group(0, group.lr, *cls.decay(group), cls.kernel(group))
+        carried = _numbers(numbers, sum(map(len, plan.numbers)))
+        plan.set_steps(int(step) - 1, [int(step) - 1], [carried.tolist()])
+        scale, maximize = positive("grad_scale", grad_scale), flag("maximize", maximize)
+        zero = flag("zero_grads", zero_grads)
+        if rows is None:
+            inputs = derived if hessian is None else (hessian,)
+            plan.step((g,), scale, maximize, -1.0, zero, _core.PROPAGATE, inputs)
+        elif not cls.by_rows:
+            raise TypeError(f"rows must be None for the rule of {cls.__name__}, which is one for whole gradients")
+        elif zero:
+            raise ValueError("zero_grads must be False with rows: their gradients are only read")
+        else:
+            plan.step_rows((rows,), (g,), scale, maximize, -1.0, _core.PROPAGATE)
+        if carried.size:
+            carried[:] = plan.numbers[0]
+
+    update.__name__ = update.__qualname__ = name
+    update.__doc__ = f"`{cls.__name__}`: p{''.join(f', {key}' for key in buffers)} are updated."
+    update.__signature__ = _signature(update, cls, buffers, defaults)  # type: ignore[attr-defined]
+    return update
 
 
-def _update(
-    cls: type[Optimizer], p: Any, g: Any, state: dict[str, Any], step: int, call: Call, hyper: dict[str, Any]
-) -> None:
-    if isinstance(step, bool) or not isinstance(step, int | np.integer):
-        raise TypeError(f"step must be an integer, got {step!r} ({type(step).__name__})")
-    if step < 1:
-        raise ValueError(f"step must be >= 1, the number of this update, got {step}")
-    if unknown := call.keys() - Call.__annotations__.keys():
-        raise TypeError(f"{min(unknown)}: unknown option; there are {', '.join(Call.__annotations__)}")
-    group = Group("", {**cls.checks(), "lr": nonnegative}, {"lr_scale": 1.0, **hyper}, [False])
-    group.check()
-    rule, states = cls.variant([group])
-    given = tuple(key for key, array in state.items() if array is not None)
-    if set(given) != set(states):
-        raise ValueError(
-            f"state must be {', '.join(states) or 'none'} for these hyper-parameters, got {', '.join(given) or 'none'}"
-        )
-    param = param_array("p", p)
-    plan = _core.Plan(
-        rule, param.dtype.char, [param], [""], {key: [state[key]] for key in states}, [(0, 0, param.size, 0)], 1
-    )
-    plan.set_group(0, group.lr, *cls.decay(group), cls.kernel(group))
-    plan.set_steps(int(step) - 1, [int(step) - 1])
-    plan.step(
-        (g,),
-        positive("grad_scale", call.get("grad_scale", 1.0)),
-        flag("maximize", call.get("maximize", False)),
-        -1.0,
-        flag("zero_grads", call.get("zero_grads", False)),
-        _core.PROPAGATE,
-    )
+def _signature(
+    update: Callable[..., None], cls: type[Optimizer], buffers: tuple[str, ...], defaults: dict[str, Any]
+) -> inspect.Signature:
+    kind, plain = inspect.Parameter, inspect.signature(update).parameters
+    none = {key: None for key in cls.optional_states}
+    state = [kind(key, kind.POSITIONAL_OR_KEYWORD, default=none.get(key, kind.empty)) for key in buffers]
+    hyper = [kind(name, kind.KEYWORD_ONLY, default=x) for name, x in defaults.items()]
+    options = [plain[name] for name in ("maximize", "grad_scale", "zero_grads", *(["rows"] if cls.by_rows else []))]
+    return inspect.Signature([plain["p"], plain["g"], *state, plain["step"], *hyper, *options])
 
 
-def sgd(
-    p: Any,
-    g: Any,
-    b: Any = None,
-    *,
-    step: int,
-    lr: float = 1e-3,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
-    weight_decay: float = 0.0,
-    nesterov: bool = False,
-    **call: Unpack[Call],
-) -> None:
-    """`SGD`: p and, with momentum, b are updated."""
-    hyper = {
-        "lr": lr,
-        "momentum": momentum,
-        "dampening": dampening,
-        "weight_decay": weight_decay,
-        "nesterov": nesterov,
-    }
-    _update(SGD, p, g, {"b": b}, step, call, hyper)
+def _numbers(numbers: Any, count: int) -> Array:
+    """What a rule carries, checked: empty where it carries nothing."""
+    if numbers is None and count == 0:
+        return np.empty(0)
+    if not isinstance(numbers, np.ndarray) or numbers.dtype != np.float64 or not numbers.flags.writeable:
+        raise TypeError(f"numbers must be a writable float64 array of {count}, got {numbers!r}")
+    if numbers.shape != (count,):
+        raise ValueError(f"numbers must have the shape ({count},), got {numbers.shape}")
+    return numbers
 
 
-def adagrad(
-    p: Any,
-    g: Any,
-    s: Any,
-    *,
-    step: int,
-    lr: float = 1e-2,
-    lr_decay: float = 0.0,
-    weight_decay: float = 0.0,
-    eps: float = 1e-10,
-    **call: Unpack[Call],
-) -> None:
-    """`Adagrad`: p and s, the sum of squares, are updated."""
-    hyper = {"lr": lr, "lr_decay": lr_decay, "weight_decay": weight_decay, "eps": eps, "initial_accumulator_value": 0.0}
-    _update(Adagrad, p, g, {"s": s}, step, call, hyper)
-
-
-def rmsprop(
-    p: Any,
-    g: Any,
-    v: Any,
-    a: Any = None,
-    b: Any = None,
-    *,
-    step: int,
-    lr: float = 1e-2,
-    alpha: float = 0.99,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    momentum: float = 0.0,
-    centered: bool = False,
-    **call: Unpack[Call],
-) -> None:
-    """`RMSprop`: p, v, with `centered` a, with `momentum` b are updated."""
-    hyper = {
-        "lr": lr,
-        "alpha": alpha,
-        "eps": eps,
-        "weight_decay": weight_decay,
-        "momentum": momentum,
-        "centered": centered,
-    }
-    _update(RMSprop, p, g, {"v": v, "a": a, "b": b}, step, call, hyper)
-
-
-def adam(
-    p: Any,
-    g: Any,
-    m: Any,
-    v: Any,
-    *,
-    step: int,
-    lr: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    **call: Unpack[Call],
-) -> None:
-    """`Adam`: p, m and v are updated."""
-    _update(
-        Adam, p, g, {"m": m, "v": v}, step, call, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-    )
-
-
-def adamw(
-    p: Any,
-    g: Any,
-    m: Any,
-    v: Any,
-    *,
-    step: int,
-    lr: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 1e-2,
-    **call: Unpack[Call],
-) -> None:
-    """`AdamW`: p, m and v are updated."""
-    _update(
-        AdamW, p, g, {"m": m, "v": v}, step, call, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-    )
-
-
-def amsgrad(
-    p: Any,
-    g: Any,
-    m: Any,
-    v: Any,
-    x: Any,
-    *,
-    step: int,
-    lr: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    **call: Unpack[Call],
-) -> None:
-    """`AMSGrad`: p, m, v and x, the largest v so far, are updated."""
-    hyper = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-    _update(AMSGrad, p, g, {"m": m, "v": v, "x": x}, step, call, hyper)
-
-
-def adadelta(
-    p: Any,
-    g: Any,
-    v: Any,
-    d: Any,
-    *,
-    step: int,
-    lr: float = 1.0,
-    rho: float = 0.9,
-    eps: float = 1e-6,
-    weight_decay: float = 0.0,
-    **call: Unpack[Call],
-) -> None:
-    """`Adadelta`: p, v and d are updated."""
-    hyper = {"lr": lr, "rho": rho, "eps": eps, "weight_decay": weight_decay}
-    _update(Adadelta, p, g, {"v": v, "d": d}, step, call, hyper)
-
-
-def adamax(
-    p: Any,
-    g: Any,
-    m: Any,
-    n: Any,
-    *,
-    step: int,
-    lr: float = 2e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    **call: Unpack[Call],
-) -> None:
-    """`Adamax`: p, m and n are updated."""
-    hyper = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
-    _update(Adamax, p, g, {"m": m, "n": n}, step, call, hyper)
-
-
-def radam(
-    p: Any,
-    g: Any,
-    m: Any,
-    v: Any,
-    *,
-    step: int,
-    lr: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    decoupled_weight_decay: bool = False,
-    **call: Unpack[Call],
-) -> None:
-    """`RAdam`: p, m and v are updated."""
-    hyper = {
-        "lr": lr,
-        "betas": betas,
-        "eps": eps,
-        "weight_decay": weight_decay,
-        "decoupled_weight_decay": decoupled_weight_decay,
-    }
-    _update(RAdam, p, g, {"m": m, "v": v}, step, call, hyper)
-
-
-def sign_sgd(p: Any, g: Any, *, step: int, lr: float = 1e-4, weight_decay: float = 0.0, **call: Unpack[Call]) -> None:
-    """`SignSGD`: p is updated."""
-    _update(SignSGD, p, g, {}, step, call, {"lr": lr, "weight_decay": weight_decay})
-
-
-def signum(
-    p: Any,
-    g: Any,
-    m: Any,
-    *,
-    step: int,
-    lr: float = 1e-4,
-    beta: float = 0.9,
-    weight_decay: float = 0.0,
-    **call: Unpack[Call],
-) -> None:
-    """`Signum`: p and m are updated."""
-    _update(Signum, p, g, {"m": m}, step, call, {"lr": lr, "beta": beta, "weight_decay": weight_decay})
-
-
-def lion(
-    p: Any,
-    g: Any,
-    m: Any,
-    *,
-    step: int,
-    lr: float = 1e-4,
-    betas: tuple[float, float] = (0.9, 0.99),
-    weight_decay: float = 0.0,
-    **call: Unpack[Call],
-) -> None:
-    """`Lion`: p and m are updated."""
-    _update(Lion, p, g, {"m": m}, step, call, {"lr": lr, "betas": betas, "weight_decay": weight_decay})
+adabelief = _function("adabelief", AdaBelief)
+adadelta = _function("adadelta", Adadelta)
+adafactor = _function("adafactor", Adafactor)
+adagrad = _function("adagrad", Adagrad)
+adahessian = _function("adahessian", AdaHessian)
+adam = _function("adam", Adam)
+adam_hd = _function("adam_hd", AdamHD)
+adamax = _function("adamax", Adamax)
+adamw = _function("adamw", AdamW)
+adan = _function("adan", Adan)
+ademamix = _function("ademamix", AdEMAMix)
+adopt = _function("adopt", Adopt)
+amsgrad = _function("amsgrad", AMSGrad)
+asgd = _function("asgd", ASGD)
+dadapt_adam = _function("dadapt_adam", DAdaptAdam)
+dadapt_sgd = _function("dadapt_sgd", DAdaptSGD)
+dog = _function("dog", DoG)
+dowg = _function("dowg", DoWG)
+lamb = _function("lamb", LAMB)
+ftrl = _function("ftrl", FTRL)
+laprop = _function("laprop", LaProp)
+lazy_adam = _function("lazy_adam", LazyAdam)
+lars = _function("lars", LARS)
+ldog = _function("ldog", LDoG)
+lion = _function("lion", Lion)
+muon = _function("muon", Muon)
+nadam = _function("nadam", NAdam)
+novograd = _function("novograd", NovoGrad)
+prodigy = _function("prodigy", Prodigy)
+qhadam = _function("qhadam", QHAdam)
+qhm = _function("qhm", QHM)
+radam = _function("radam", RAdam)
+rmsprop = _function("rmsprop", RMSprop)
+rprop = _function("rprop", Rprop)
+row_adagrad = _function("row_adagrad", RowAdagrad)
+schedule_free_adamw = _function("schedule_free_adamw", ScheduleFreeAdamW)
+schedule_free_sgd = _function("schedule_free_sgd", ScheduleFreeSGD)
+sgd = _function("sgd", SGD)
+sgd_hd = _function("sgd_hd", SGDHD)
+sign_sgd = _function("sign_sgd", SignSGD)
+signum = _function("signum", Signum)
+sparse_adam = _function("sparse_adam", SparseAdam)
+sophia = _function("sophia", Sophia)
+stable_adamw = _function("stable_adamw", StableAdamW)
+yogi = _function("yogi", Yogi)

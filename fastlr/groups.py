@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from fastlr.hyper import Check
+from fastlr.hyper import Check, at_step, is_scheduled
 from fastlr.structure import Many, Structure, structure_of
 
 
@@ -51,10 +51,31 @@ class Group:
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return iter(vars(self).items())
 
-    def check(self) -> None:
-        """Replaces each value by what its check makes of it, or raises and replaces none."""
-        label, values = self._label, vars(self)
-        vars(self).update({name: check(label + name, values[name]) for name, check in self._checks.items()})
+    def check(self, step: int = 0) -> None:
+        """Replaces each value by what its check makes of it, or raises and replaces none.
+
+        Of a schedule the value at `step` is checked; it stays a schedule.
+        """
+        label, values, checked = self._label, vars(self), {}
+        for name, check in self._checks.items():
+            x = values[name]
+            if is_scheduled(x):
+                at_step(label + name, check, x, step)
+                checked[name] = tuple(x) if isinstance(x, list) else x
+            else:
+                checked[name] = check(label + name, x)
+        vars(self).update(checked)
+
+    def at(self, step: int) -> Group:
+        """The group with numbers in the places of its schedules; itself if it has none."""
+        values = vars(self)
+        if not any(map(is_scheduled, values.values())):
+            return self
+        numbers = {
+            name: at_step(self._label + name, self._checks[name], x, step) if is_scheduled(x) else x
+            for name, x in values.items()
+        }
+        return Group(self._label, self._checks, numbers, [False])
 
     def __repr__(self) -> str:
         return f"Group({', '.join(f'{name}={x!r}' for name, x in self)})"
@@ -104,9 +125,10 @@ def matched(
         groups.append(make(f"groups[{k}].", {name: x for name, x in own.items() if name != "match"}))
     rest = len(groups)
     pieces: list[Piece] = []
-    for entry, labels in enumerate(structure.labels()):
+    for entry, tensors in enumerate(structure.tensors()):
         offset = 0
-        for name, size in labels:
+        for tensor in tensors:
+            name, size = tensor.name, tensor.size
             if name is None:
                 raise TypeError("groups by pattern need names: pass params as a FlatBuffer or a dict, or as groups")
             group = next((k for k, own in enumerate(given) if fnmatch.fnmatchcase(name, own["match"])), rest)
@@ -125,3 +147,19 @@ def matched(
     if rest in used:
         groups.append(make(f"groups[{rest}].", {}))
     return groups, pieces
+
+
+def apart(pieces: Sequence[Piece], structure: Structure) -> list[Piece]:
+    """The pieces cut where a tensor ends: one each, for rules that treat each by itself."""
+    left = iter([piece for piece in pieces if piece.size])
+    cut = []
+    for entry, tensors in enumerate(structure.tensors()):
+        offset = end = 0
+        for tensor in tensors:
+            if tensor.size and offset == end:
+                piece = next(left)
+                end = piece.offset + piece.size
+            if tensor.size:
+                cut.append(Piece(entry, offset, tensor.size, piece.group))
+            offset += tensor.size
+    return cut

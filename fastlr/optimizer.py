@@ -1,21 +1,24 @@
 """`Optimizer`, the one abstract base: groups, state, step, state_dict.
 
-From `opt.step(grads)` to the loop: here, then `Plan.step` in _core.pyx, then kernels/sweep.h with the rule inlined.
+From `opt.step(grads)` to the loop: `Stepper.step` in _core.pyx, which asks `_ready` here, then `Plan.step`, then
+kernels/sweep.h with the rule inlined.
 """
 
 from __future__ import annotations
 
-import threading
+import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, TypedDict
 
 from fastlr import _core, checkpoint
-from fastlr.buffers import Array, allocate
-from fastlr.groups import Group, Piece, are_groups, explicit, matched
-from fastlr.hyper import Check, choice, flag, nonnegative, positive, rate
-from fastlr.structure import structure_of
+from fastlr.buffers import COUNTS, Array, allocate
+from fastlr.groups import Group, Piece, apart, are_groups, explicit, matched
+from fastlr.hyper import Check, Scheduled, choice, flag, is_scheduled, nonnegative, positive, rate
+from fastlr.storage import Saved
+from fastlr.structure import Structure, structure_of
 
 Rate = float | Callable[[int], float]
 
@@ -29,12 +32,22 @@ class Options(TypedDict, total=False):
 
 
 Variant = tuple[str, tuple[str, ...]]
+State = dict[str, list[Array]]
+Derived = Callable[[Sequence[Any], float], Sequence[Any]]
 
-_ONE = 1.0
+
+def cautious(rule: str, groups: Sequence[Group]) -> str:
+    """The rule, or that with its direction masked where the groups say so."""
+    chosen = {group.cautious for group in groups if "cautious" in vars(group)}
+    if len(chosen) > 1:
+        raise ValueError("cautious must be the same in all groups, got both; use an optimizer for each")
+    return f"{rule}_cautious" if chosen == {True} else rule
+
+
 _NONFINITE = {"propagate": _core.PROPAGATE, "skip": _core.SKIP, "raise": _core.RAISE}
 
 
-class Optimizer(ABC):
+class Optimizer(_core.Stepper, Saved, ABC):
     """What all optimizers share. A subclass names its rule, its state and its hyper-parameters; see `Adam`.
 
     Parameters
@@ -55,7 +68,8 @@ class Optimizer(ABC):
     Attributes
     ----------
     groups : tuple of Group
-        Hyper-parameters, which may be set between steps: ``opt.groups[0].lr = 1e-4``. Every group has ``lr``,
+        Hyper-parameters, which may be set between steps: ``opt.groups[0].lr = 1e-4``. Each that is a number may be a
+        schedule (`fastlr.schedules`), whose value at the number of the update is used. Every group has ``lr``,
         ``lr_scale`` (a factor on it, default 1) and ``weight_decay``.
     state : mapping of str to arrays
         Each state in the structure of the parameters, by the letter that it has in the formula.
@@ -67,10 +81,24 @@ class Optimizer(ABC):
     """The kernel, in kernels/rules/."""
     states: tuple[str, ...]
     """Its state buffers, in the kernel's order."""
+    optional_states: ClassVar[tuple[str, ...]] = ()
+    """Those that only some hyper-parameters need; see `variant`."""
     hypers: ClassVar[dict[str, Check]]
     """The rule's own hyper-parameters and what they may be."""
+    starting: ClassVar[tuple[str, ...]] = ()
+    """Those of them that only say how state starts."""
     decoupled: ClassVar[bool] = False
     """Whether weight decay acts on the parameters directly, not through the gradient."""
+    per_tensor: ClassVar[bool] = False
+    """Whether each tensor is treated by itself, those in a FlatBuffer too. A kernel's SCOPE may say so as well."""
+    shared: ClassVar[tuple[str, ...]] = ()
+    """Hyper-parameters that all groups must agree on, since the kernel sums over the whole model."""
+    by_rows: ClassVar[bool] = False
+    """Whether the rule makes sense for some rows of a table alone; see `step_rows`."""
+    per_row: ClassVar[Mapping[str, str]] = {}
+    """States with one value for each row of a table: "number", of the parameters' dtype, or "count", an int64."""
+    informed: ClassVar[str | None] = None
+    """The kernel of a step that is given an input beside the gradients."""
 
     def __init__(
         self,
@@ -84,9 +112,9 @@ class Optimizer(ABC):
         self._checks = self.checks()
         self._maximize = flag("maximize", maximize)
         self._nonfinite = _NONFINITE[choice(*_NONFINITE)("nonfinite", nonfinite)]
-        self._lock = threading.Lock()
         self._changed = [True]
-        self._scheduled: list[tuple[int, Any, float]] = []
+        self._called: list[tuple[int, Any, float]] = []
+        self._computed: list[int] = []
 
         defaults = self._group("", {"lr_scale": 1.0, **hyper})
 
@@ -116,11 +144,15 @@ class Optimizer(ABC):
                     "use an optimizer for each dtype"
                 )
         self.rule, self.states = self.variant(self.groups)
+        if self.per_tensor or _core.per_tensor(self.rule):
+            pieces = apart(pieces, self._structure)
 
+        self._layouts = {key: self.layout(key, self._structure) for key in self.states}
         state = {key: self._allocate(key, pieces) for key in self.states}
-        self.state: Mapping[str, Any] = MappingProxyType({k: self._structure.build(s) for k, s in state.items()})
-        self._entries = state
-        self._plan = _core.Plan(self.rule, dtype.char, arrays, self._structure.names, state, pieces, len(self.groups))
+        self.state: Mapping[str, Any] = MappingProxyType({k: self._layouts[k].build(s) for k, s in state.items()})
+        self._entries, self._pieces = state, pieces
+        self._input = self.derived(self._structure, state, pieces, self.groups)
+        self._plan = self.plan(self.rule, self._structure, state, pieces, len(self.groups))
         self._refresh()
 
     # ---- what a subclass says ---------------------------------------------------------------------------------------
@@ -133,12 +165,36 @@ class Optimizer(ABC):
     @classmethod
     def variant(cls, groups: Sequence[Group]) -> Variant:
         """Rule and states, where they depend on hyper-parameters."""
-        return cls.rule, cls.states
+        return cautious(cls.rule, groups), cls.states
 
     @staticmethod
     def initial(key: str, group: Group) -> float:
         """What a state holds before the first step."""
         return 0.0
+
+    @staticmethod
+    def layout(key: str, structure: Structure) -> Structure:
+        """The structure of a state: the parameters' own, or a `shaped` one where the rule keeps something else."""
+        return structure
+
+    @classmethod
+    def plan(
+        cls, rule: str, structure: Structure, state: State, pieces: Sequence[tuple[int, int, int, int]], groups: int
+    ) -> _core.Plan:
+        """What makes the steps."""
+        kind = structure.arrays[0].dtype.char
+        return _core.Plan(rule, kind, structure.arrays, structure.names, state, pieces, groups, cls.informed)
+
+    @classmethod
+    def derived(
+        cls,
+        structure: Structure,
+        state: State,
+        pieces: Sequence[tuple[int, int, int, int]],
+        groups: Sequence[Group],
+    ) -> Derived | None:
+        """What makes the rule's input, of the gradients and the factor on them, where it is made of these."""
+        return None
 
     @classmethod
     def checks(cls) -> dict[str, Check]:
@@ -155,92 +211,130 @@ class Optimizer(ABC):
         for name in values:
             if name not in self._checks:
                 raise TypeError(f"{label}{name}: unknown hyper-parameter; there are {', '.join(self._checks)}")
+        for name in self.starting:
+            if is_scheduled(values.get(name)):
+                raise TypeError(f"{label}{name} must be a number: it is used once, before the first step")
         group = Group(label, self._checks, values, self._changed)
         group.check()
         return group
 
     def _allocate(self, key: str, pieces: list[Piece]) -> list[Array]:
         """One allocation for all entries, and a view of it for each."""
-        arrays, start = [], 0
-        flat = allocate(sum(a.size for a in self._structure.arrays), self._structure.arrays[0].dtype)
-        for a in self._structure.arrays:
-            arrays.append(flat[start : start + a.size].reshape(a.shape))
-            start += a.size
+        if (layout := self._layouts[key]) is not self._structure:
+            return layout.arrays
+        arrays, start, extent = [], 0, self.per_row.get(key)
+        shapes = [a.shape if extent is None else self._rows(k, a) for k, a in enumerate(self._structure.arrays)]
+        sizes = [math.prod(shape) for shape in shapes]
+        flat = allocate(sum(sizes), COUNTS if extent == "count" else self._structure.arrays[0].dtype)
+        for shape, size in zip(shapes, sizes, strict=True):
+            arrays.append(flat[start : start + size].reshape(shape))
+            start += size
         for entry, offset, size, group in pieces:
             if value := self.initial(key, self.groups[group]):
                 arrays[entry].reshape(-1)[offset : offset + size] = value
         return arrays
 
+    def _rows(self, entry: int, table: Array) -> tuple[int]:
+        if table.ndim != 2:
+            raise ValueError(
+                f"params{self._structure.names[entry]} must have 2 dimensions for {type(self).__name__}, "
+                f"a table of rows, got shape {table.shape}"
+            )
+        return (table.shape[0],)
+
     def _refresh(self) -> None:
         """Checks the groups and hands them to the plan."""
+        step = self._plan.step_count
         for group in self.groups:
-            group.check()
+            group.check(step)
+        for name in self.shared:
+            values = [getattr(group, name) for group in self.groups]
+            if values.count(values[0]) != len(values):
+                raise ValueError(
+                    f"groups: {name} must be the same in all, which share one estimate, got {values}; "
+                    "use an optimizer for each"
+                )
         if (variant := self.variant(self.groups)) != (self.rule, self.states):
             raise ValueError(
                 f"groups: these hyper-parameters need the state of rule {variant[0]!r}, "
                 f"but the optimizer was built with that of {self.rule!r}; build a new one"
             )
-        rules = [self.kernel(group) for group in self.groups]
-        scheduled = []
-        for k, (group, rule) in enumerate(zip(self.groups, rules, strict=True)):
-            if callable(group.lr):
-                scheduled.append((k, group.lr, group.lr_scale))
-            lr = 0.0 if callable(group.lr) else group.lr * group.lr_scale
-            self._plan.set_group(k, lr, *self.decay(group), rule)
-        self._scheduled = scheduled
+        now = [group.at(step) for group in self.groups]
+        kernels = [(*self.decay(group), self.kernel(group)) for group in now]
+        self._called, self._computed, scheduled = [], [], []
+        for k, (group, numbers, (l2, decay, rule)) in enumerate(zip(self.groups, now, kernels, strict=True)):
+            scheduled += self._rate(k, group)
+            slots = [l2, decay, *rule]
+            for name, x in numbers:
+                for part in x if isinstance(x, tuple) else (x,):
+                    if not isinstance(part, Scheduled) or name in ("lr", "lr_scale"):
+                        continue
+                    own = [j for j, slot in enumerate(slots, start=1) if slot is part]
+                    if part.used or not own:  # the kernel takes something computed from it
+                        self._computed.append(k)
+                    scheduled += [(k, j, part.curve, 1.0, *part.limits, part.check, part.label) for j in own]
+            lr = 0.0 if callable(group.lr) or is_scheduled(group.lr_scale) else group.lr * group.lr_scale
+            self._plan.set_group(k, lr, l2, decay, rule)
+        self._plan.set_schedules(scheduled)
         self._changed[0] = False
+
+    def _rate(self, k: int, group: Group) -> list[tuple[Any, ...]]:
+        """How the plan gets a rate that is no number."""
+        lr, factor, checked = group.lr, group.lr_scale, (0.0, sys.float_info.max, nonnegative, f"{group._label}lr")
+        if is_scheduled(lr) and is_scheduled(factor):
+            return [(k, 0, lr * factor, 1.0, *checked)]
+        if is_scheduled(lr):
+            return [(k, 0, lr, factor, *checked)]
+        if callable(lr):
+            if is_scheduled(factor):
+                raise TypeError("lr_scale may be a schedule if lr is no Python function; make it schedules.custom(lr)")
+            self._called.append((k, lr, factor))
+        elif is_scheduled(factor):
+            return [(k, 0, factor, lr, *checked)]
+        return []
 
     # ---- use --------------------------------------------------------------------------------------------------------
 
-    def step(
-        self, grads: Any, *, grad_scale: float = _ONE, clip_norm: float | None = None, zero_grads: bool = False
-    ) -> _core.Report:
-        """Updates the parameters in place, in one pass over memory.
-
-        Everything is checked before anything is written, so an error leaves parameters, state and step number as they
-        were. An interrupt (Ctrl-C) that comes before the writing does too; one that comes during it is raised after the
-        step is complete, the step number with it. Two threads that call `step` on one optimizer take turns.
-
-        Parameters
-        ----------
-        grads
-            Gradients in the structure of the parameters: same shapes, same dtype. None skips a parameter wholly: no
-            state, no decay, no step count. Only read, unless `zero_grads`.
-        grad_scale : float, default 1
-            The gradients are multiplied by it, > 0, on the way in: 1 / loss_scale, or 1 / batches summed.
-        clip_norm : float, optional
-            Scale the gradients by min(1, clip_norm / (‖grad_scale · g‖₂ + 1e-6)), the norm over all of them, as
-            ``torch.nn.utils.clip_grad_norm_`` does. > 0. Costs one more read of the gradients.
-        zero_grads : bool, default False
-            Set the gradients to zero in the same pass; also when the step is skipped.
-
-        Returns
-        -------
-        Report
-            ``step``, ``lr``, ``grad_norm`` and ``skipped``.
-
-        Examples
-        --------
-        >>> import fastlr, numpy as np
-        >>> p = np.ones(2, np.float32)
-        >>> fastlr.SGD(p, lr=0.5).step(np.float32([3, 4]), clip_norm=1.0)
-        Report(step=1, lr=0.5, grad_norm=5.0, skipped=False)
-        >>> p
-        array([0.70000005, 0.6000001 ], dtype=float32)
-        """
-        clip = -1.0 if clip_norm is None else positive("clip_norm", clip_norm)
-        if grad_scale is not _ONE:
-            grad_scale = positive("grad_scale", grad_scale)
+    def _ready(
+        self, grads: Any, inputs: Any, grad_scale: float, clip_norm: float | None, zero_grads: bool
+    ) -> tuple[Any, ...]:
+        """Checks what `step` was given and brings the plan up to date; returns the arguments of `Plan.step`."""
         if zero_grads is not False:
             zero_grads = flag("zero_grads", zero_grads)
-        with self._lock:
-            if self._changed[0]:
-                self._refresh()
-            for k, lr, scale in self._scheduled:
-                step = self._plan.step_count
-                self._plan.set_lr(k, scale * nonnegative(f"lr({step})", lr(step)))
-            entries = self._structure.take(grads)
-            return self._plan.step(entries, grad_scale, self._maximize, clip, zero_grads, self._nonfinite)
+        grad_scale, clip = self._ready_to_scale(grad_scale, clip_norm)
+        entries = self._structure.take(grads)
+        if inputs is not None:
+            inputs = self._structure.take(inputs, "hessian")
+        inputs = self._input if inputs is None else inputs
+        return entries, grad_scale, self._maximize, clip, zero_grads, self._nonfinite, inputs
+
+    def _ready_rows(self, rows: Any, grads: Any, grad_scale: float, clip_norm: float | None) -> tuple[Any, ...]:
+        """The same for `step_rows` and `Plan.step_rows`."""
+        if not self.by_rows:
+            raise TypeError(
+                f"{type(self).__name__} has no step_rows: in the rows not given its state would stand still, or what "
+                "it sums over a tensor would lack them; use SGD, Adagrad, RowAdagrad, SparseAdam, LazyAdam or FTRL, or "
+                "step with the whole gradient"
+            )
+        grad_scale, clip = self._ready_to_scale(grad_scale, clip_norm)
+        index, entries = self._structure.take(rows, "rows"), self._structure.take(grads)
+        return index, entries, grad_scale, self._maximize, clip, self._nonfinite
+
+    def _ready_to_scale(self, grad_scale: float, clip_norm: float | None) -> tuple[float, float]:
+        """Checks the two, and hands the hyper-parameters of the coming step to the plan."""
+        clip = -1.0 if clip_norm is None else positive("clip_norm", clip_norm)
+        if grad_scale is not _core.ONE:
+            grad_scale = positive("grad_scale", grad_scale)
+        if self._changed[0]:
+            self._refresh()
+        for k in self._computed:
+            group = self.groups[k].at(self._plan.step_count)
+            lr = 0.0 if callable(group.lr) else float(group.lr) * float(group.lr_scale)
+            self._plan.set_group(k, lr, *self.decay(group), self.kernel(group))
+        for k, lr, scale in self._called:
+            step = self._plan.step_count
+            self._plan.set_lr(k, scale * nonnegative(f"lr({step})", lr(step)))
+        return grad_scale, clip
 
     @property
     def step_count(self) -> int:
@@ -259,7 +353,7 @@ class Optimizer(ABC):
     def state_dict(self) -> dict[str, Any]:
         """Everything but the parameters, as plain numbers, strings and copies of arrays.
 
-        A learning rate that is a function is saved as None; the optimizer that loads it must have a function too.
+        What is a function or a schedule is saved as None; the optimizer that loads it must have one there too.
         """
         with self._lock:
             return checkpoint.save(self)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, pair_of_betas, positive
+from fastlr.hyper import eps_mode, flag, pair_of_betas, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ class RAdam(Optimizer):
         λ ≥ 0, added to the gradient, or with `decoupled_weight_decay` taken off the parameters, times η.
     decoupled_weight_decay : bool, default False
         Where the decay acts; decoupled as in AdamW.
+    eps_mode : {"torch", "keras"}, default "torch"
+        "keras": beside the corrected root, r (m/c₁) / (√(v/c₂) + ε), as in TensorFlow Addons and optax. (Keras itself
+        has no RAdam.)
 
     Notes
     -----
@@ -58,7 +61,7 @@ class RAdam(Optimizer):
 
     rule = "radam"
     states = ("m", "v")
-    hypers = {"betas": pair_of_betas, "eps": positive, "decoupled_weight_decay": flag}
+    hypers = {"betas": pair_of_betas, "eps": positive, "decoupled_weight_decay": flag, "eps_mode": eps_mode}
 
     def __init__(
         self,
@@ -68,6 +71,7 @@ class RAdam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool = False,
+        eps_mode: str = "torch",
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -77,12 +81,13 @@ class RAdam(Optimizer):
             eps=eps,
             weight_decay=weight_decay,
             decoupled_weight_decay=decoupled_weight_decay,
+            eps_mode=eps_mode,
             **options,
         )
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
-        return (*group.betas, group.eps)
+        return (*group.betas, group.eps, group.eps_mode == "keras")
 
     @classmethod
     def decay(cls, group: Group) -> tuple[float, float]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, fraction, nonnegative, positive
+from fastlr.hyper import eps_mode, flag, fraction, nonnegative, positive
 from fastlr.optimizer import Optimizer, Options, Rate, Variant
 
 if TYPE_CHECKING:
@@ -31,13 +31,16 @@ class RMSprop(Optimizer):
     alpha : float, default 0.99
         α in [0, 1).
     eps : float, default 1e-8
-        ε > 0, outside the root (TensorFlow: inside).
+        ε > 0, outside the root.
     weight_decay : float, default 0
         λ ≥ 0, added to the gradient.
     momentum : float, default 0
         μ ≥ 0, usually below 1. The optimizer keeps a buffer if any group has momentum; that cannot change later.
     centered : bool, default False
         Whether to divide by an estimate of the variance. The same in all groups, for good.
+    eps_mode : {"torch", "keras"}, default "torch"
+        "keras": inside the root, g / √(v + ε) or g / √(v − a² + ε), as in Keras, TensorFlow and, with `eps_in_sqrt`,
+        optax. (Keras' own default is 1e-7, and it keeps η inside b.)
 
     Notes
     -----
@@ -63,7 +66,8 @@ class RMSprop(Optimizer):
 
     rule = "rmsprop"
     states = ("v",)
-    hypers = {"alpha": fraction, "eps": positive, "momentum": nonnegative, "centered": flag}
+    optional_states = ("a", "b")
+    hypers = {"alpha": fraction, "eps": positive, "momentum": nonnegative, "centered": flag, "eps_mode": eps_mode}
 
     def __init__(
         self,
@@ -74,6 +78,7 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.0,
         centered: bool = False,
+        eps_mode: str = "torch",
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -84,6 +89,7 @@ class RMSprop(Optimizer):
             weight_decay=weight_decay,
             momentum=momentum,
             centered=centered,
+            eps_mode=eps_mode,
             **options,
         )
 
@@ -97,4 +103,4 @@ class RMSprop(Optimizer):
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
-        return group.alpha, group.eps, group.momentum
+        return group.alpha, group.eps, group.momentum, group.eps_mode == "keras"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import flag, nonnegative, real
-from fastlr.optimizer import Optimizer, Options, Rate, Variant
+from fastlr.optimizer import Optimizer, Options, Rate, Variant, cautious
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -36,6 +36,10 @@ class SGD(Optimizer):
         λ ≥ 0, added to the gradient.
     nesterov : bool, default False
         Needs momentum > 0 and dampening 0.
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out, and the others divided by their share in
+        the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). Needs momentum > 0. The same in all groups;
+        moves 8 bytes more.
 
     Notes
     -----
@@ -60,7 +64,9 @@ class SGD(Optimizer):
 
     rule = "sgd"
     states = ()
-    hypers = {"momentum": nonnegative, "dampening": real, "nesterov": flag}
+    optional_states = ("b",)
+    by_rows = True
+    hypers = {"momentum": nonnegative, "dampening": real, "nesterov": flag, "cautious": flag}
 
     def __init__(
         self,
@@ -70,6 +76,7 @@ class SGD(Optimizer):
         dampening: float = 0.0,
         weight_decay: float = 0.0,
         nesterov: bool = False,
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -79,12 +86,13 @@ class SGD(Optimizer):
             dampening=dampening,
             weight_decay=weight_decay,
             nesterov=nesterov,
+            cautious=cautious,
             **options,
         )
 
     @classmethod
     def variant(cls, groups: Sequence[Group]) -> Variant:
-        return ("momentum", ("b",)) if any(g.momentum for g in groups) else ("sgd", ())
+        return (cautious("momentum", groups), ("b",)) if any(g.momentum for g in groups) else ("sgd", ())
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
@@ -93,4 +101,6 @@ class SGD(Optimizer):
                 "nesterov needs momentum > 0 and dampening 0, "
                 f"got momentum {group.momentum} and dampening {group.dampening}"
             )
+        if group.cautious and group.momentum == 0:
+            raise ValueError("cautious needs momentum > 0, got momentum 0: without it every step is down the gradient")
         return group.momentum, group.dampening, float(group.nesterov)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import fraction, pair_of_betas
+from fastlr.hyper import flag, fraction, pair_of_betas
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -129,6 +129,9 @@ class Lion(Optimizer):
         β₁, β₂ in [0, 1). The mean keeps β₂; β₁ weighs it against the gradient.
     weight_decay : float, default 0
         λ ≥ 0, times the learning rate, taken off the parameters. The authors advise three to ten times AdamW's.
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out, and the others divided by their share in
+        the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). The same in all groups; moves 8 bytes more.
 
     Notes
     -----
@@ -153,7 +156,7 @@ class Lion(Optimizer):
 
     rule = "lion"
     states = ("m",)
-    hypers = {"betas": pair_of_betas}
+    hypers = {"betas": pair_of_betas, "cautious": flag}
     decoupled = True
 
     def __init__(
@@ -162,9 +165,10 @@ class Lion(Optimizer):
         lr: Rate = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, **options)
+        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, cautious=cautious, **options)
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

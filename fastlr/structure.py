@@ -6,13 +6,27 @@ into that list, and a list of arrays, one an entry, into what the user holds.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlr.buffers import Array, FlatBuffer, param_array
+from fastlr.buffers import Array, FlatBuffer, allocate, param_array
+
+Reshape = Callable[[tuple[int, ...]], tuple[int, ...]]
+
+
+class Tensor(NamedTuple):
+    """A parameter as rules that treat each by itself see it: a run of elements of an entry."""
+
+    name: str | None
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
 
 
 class Structure(ABC):
@@ -33,9 +47,13 @@ class Structure(ABC):
     def named(self, arrays: Sequence[Array]) -> dict[str, Array]:
         """The same by name, for checkpoints: views, one a parameter."""
 
-    def labels(self) -> list[list[tuple[str | None, int]]]:
-        """For each entry, the (name, size) of its parameters in order; name None where they have none."""
-        return [[(None, a.size)] for a in self.arrays]
+    @abstractmethod
+    def shaped(self, reshape: Reshape) -> Structure:
+        """Zeros in this structure, each tensor of the shape that is made of its own."""
+
+    def tensors(self) -> list[list[Tensor]]:
+        """For each entry, its parameters in order; name None where they have none."""
+        return [[Tensor(None, a.shape)] for a in self.arrays]
 
 
 class One(Structure):
@@ -50,6 +68,11 @@ class One(Structure):
 
     def named(self, arrays: Sequence[Array]) -> dict[str, Array]:
         return {"0": arrays[0]}
+
+    def shaped(self, reshape: Reshape) -> Structure:
+        (model,) = self.arrays
+        shape = reshape(model.shape)
+        return One(allocate(math.prod(shape), model.dtype).reshape(shape), self.names[0])
 
 
 class Flat(Structure):
@@ -73,8 +96,12 @@ class Flat(Structure):
         buffer = FlatBuffer.over(self.shapes, arrays[0])
         return {name: buffer[name] for name in buffer}
 
-    def labels(self) -> list[list[tuple[str | None, int]]]:
-        return [[(name, int(np.prod(shape, dtype=np.int64))) for name, shape in self.shapes.items()]]
+    def shaped(self, reshape: Reshape) -> Structure:
+        shapes = {name: reshape(shape) for name, shape in self.shapes.items()}
+        return Flat(FlatBuffer(shapes, self.arrays[0].dtype), self.names[0])
+
+    def tensors(self) -> list[list[Tensor]]:
+        return [[Tensor(name, shape) for name, shape in self.shapes.items()]]
 
 
 class Many(Structure):
@@ -119,8 +146,11 @@ class Many(Structure):
             for name, array in self.parts[key].named(some).items()
         }
 
-    def labels(self) -> list[list[tuple[str | None, int]]]:
-        return [entry for part in self.parts.values() for entry in part.labels()]
+    def shaped(self, reshape: Reshape) -> Structure:
+        return type(self)({key: part.shaped(reshape) for key, part in self.parts.items()})
+
+    def tensors(self) -> list[list[Tensor]]:
+        return [entry for part in self.parts.values() for entry in part.tensors()]
 
 
 class Named(Many):
@@ -135,8 +165,14 @@ class Named(Many):
     def build(self, arrays: Sequence[Array]) -> Any:
         return {key: self.parts[key].build(some) for key, some in self._split(arrays).items()}
 
-    def labels(self) -> list[list[tuple[str | None, int]]]:
-        return [[(str(key), part.arrays[0].size)] for key, part in self.parts.items()]
+    def tensors(self) -> list[list[Tensor]]:
+        return [[Tensor(str(key), part.arrays[0].shape)] for key, part in self.parts.items()]
+
+
+def tensors_of(structure: Structure, pieces: Sequence[tuple[int, int, int, int]]) -> list[Tensor]:
+    """The tensor of each piece, where these are cut at tensors: see `groups.apart`."""
+    tensors = [tensor for entry in structure.tensors() for tensor in entry]
+    return tensors if len(tensors) == len(pieces) else [tensor for tensor in tensors if tensor.size]
 
 
 def structure_of(params: Any, name: str = "") -> Structure:

@@ -11,6 +11,7 @@ import inspect
 import numpy as np
 import pytest
 
+import fastlr
 from tests.cases import CASES
 from tests.tolerance import WIDE, Bounded, hypers
 
@@ -24,7 +25,12 @@ optax_cases = pytest.mark.parametrize("case", [c for c in CASES if c.optax])
 
 @pytest.fixture(scope="module")
 def torch():
-    return pytest.importorskip("torch")
+    """With float64 for the numbers that NAdam and ASGD keep beside their tensors, as fastlr has them."""
+    torch = pytest.importorskip("torch")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(before)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +57,7 @@ def close(actual, expected, what):
 
 def without_fused(case, options):
     # These have no fused implementation, and no such argument.
-    plain = case.torch[0] in ("RMSprop", "Adadelta", "Adamax", "RAdam")
+    plain = case.torch[0] in ("RMSprop", "Adadelta", "Adamax", "RAdam", "NAdam", "Rprop", "ASGD")
     return {key: x for key, x in options.items() if not plain or key != "fused"}
 
 
@@ -77,6 +83,8 @@ def states(case, opt, theirs, param):
 @pytest.mark.parametrize("decay", [None, 0.05])
 @every_case
 def test_torch_in_float64(torch, case, decay, maximize):
+    if decay is not None and case.torch[0] == "Rprop":
+        pytest.skip("torch's Rprop has no weight decay")
     p, gradients = data()
     other = torch.nn.Parameter(torch.from_numpy(p.copy()))
     extra = {} if decay is None else {"weight_decay": decay}
@@ -153,10 +161,10 @@ def test_torch_in_float32(torch, case):
 @pytest.mark.parametrize("case", [c for c in CASES if c.id in ("RMSprop", "Adam", "AdamW", "AMSGrad")])
 def test_torch_where_a_square_overflows(torch, case):
     """What torch does there: v = ∞, and the element stands still. fastlr's v is a large number: test_rules.py."""
-    other = torch.nn.Parameter(torch.ones(1))
+    other = torch.nn.Parameter(torch.ones(1, dtype=torch.float32))
     theirs = torch_optimizer(torch, case, [other])
     for g in (1e25, 1.0, 1.0):
-        other.grad = torch.tensor([g])
+        other.grad = torch.tensor([g], dtype=torch.float32)
         theirs.step()
     assert np.isfinite(other.detach().numpy()).all()
     assert np.isinf(theirs.state[other][case.torch_state["v"]].numpy()).all()
@@ -166,17 +174,24 @@ def test_torch_where_a_square_overflows(torch, case):
 def test_optax_in_float64(jax, case):
     """With a rate that stays the same: optax keeps it inside RMSprop's momentum, torch and fastlr outside."""
     import optax
+    import optax.contrib
 
     name, kwargs = case.optax
     kwargs = dict(kwargs)
-    coupled = kwargs.pop("weight_decay", 0.0) if name not in ("adamw", "lion") else 0.0
+    own = ("adamw", "lion", "ademamix", "lamb", "novograd", "schedule_free_adamw")
+    coupled = kwargs.pop("weight_decay", 0.0) if name not in own else 0.0
+    own = name in ("adamw", "lion", "ademamix", "schedule_free_adamw")
+    coupled = 0.0 if own else kwargs.pop("weight_decay", 0.0)
     with jax.enable_x64(True):
-        theirs = optax.chain(optax.add_decayed_weights(coupled), getattr(optax, name)(0.01, **kwargs))
+        make = getattr(optax, name, None) or getattr(optax.contrib, name)
+        theirs = optax.chain(optax.add_decayed_weights(coupled), make(0.01, **kwargs))
         p, gradients = data()
         other = jax.numpy.asarray(p.copy())
         assert other.dtype == np.float64
         state = theirs.init(other)
         opt = case.build(p, lr=0.01)
+        if name == "yogi":
+            opt.state["m"][...] = 1e-6  # optax starts it there too
         for t, g in enumerate(gradients):
             opt.step(g)
             updates, state = theirs.update(jax.numpy.asarray(g), state, other)
@@ -192,6 +207,188 @@ def test_reference_has_torchs_defaults(torch):
         theirs = inspect.signature(getattr(torch.optim, case.torch[0])).parameters
         ours = inspect.signature(case.reference).parameters
         for name, x in ours.items():
+            if name in ("eps_mode", "cautious") or (case.torch[0], name) == ("Rprop", "weight_decay"):
+                continue
             if x.kind is x.KEYWORD_ONLY:
                 assert theirs[name].default == x.default, f"{case.id}: {name}"
                 assert inspect.signature(case.optimizer).parameters[name].default == x.default, f"{case.id}: {name}"
+
+
+# ---- the authors' own packages --------------------------------------------------------------------------------------
+
+ESTIMATES = {
+    "DAdaptSGD": (fastlr.DAdaptSGD, "dadaptation", {}),
+    "DAdaptSGD-momentum": (fastlr.DAdaptSGD, "dadaptation", {"momentum": 0.9, "growth_rate": 1.5, "d0": 1e-3}),
+    "DAdaptAdam": (fastlr.DAdaptAdam, "dadaptation", {}),
+    "DAdaptAdam-coupled": (fastlr.DAdaptAdam, "dadaptation", {"weight_decay": 0.1, "growth_rate": 1.5, "d0": 1e-3}),
+    "DAdaptAdam-decoupled": (
+        fastlr.DAdaptAdam,
+        "dadaptation",
+        {"weight_decay": 0.1, "decouple": True, "use_bias_correction": True, "betas": (0.8, 0.99)},
+    ),
+    "Prodigy": (fastlr.Prodigy, "prodigyopt", {}),
+    "Prodigy-coupled": (
+        fastlr.Prodigy,
+        "prodigyopt",
+        {"weight_decay": 0.1, "decouple": False, "growth_rate": 1.5, "d0": 1e-3, "use_bias_correction": True},
+    ),
+    "Prodigy-odd": (
+        fastlr.Prodigy,
+        "prodigyopt",
+        {"betas": (0.8, 0.99), "beta3": 0.7, "d_coef": 2.0, "weight_decay": 0.1, "safeguard_warmup": True},
+    ),
+}
+
+
+def pulled(steps=60):
+    """A model of two tensors, and its gradient: noisy, to a point about three away."""
+    rng = np.random.default_rng(0)
+    target, weight = 3 * rng.standard_normal(N), rng.uniform(0.1, 3, N)
+    noise = 0.3 * rng.standard_normal((steps, N))
+    return rng.standard_normal(N), lambda p, t: weight * (p - target) + noise[t], steps
+
+
+@pytest.mark.parametrize("matched", [True, False], ids=["matched", "as it is"])
+@pytest.mark.parametrize("name", ESTIMATES)
+def test_authors_package_in_float64(torch, name, matched):
+    """Two groups, one of them without decay, a rate that changes and a gradient that is missing at times.
+
+    prodigyopt has the d of after the step in d ε. Matched, its ε is set such that the product is ours: then all agree
+    to 1e-11, after 60 steps in which d grew a million times. As it is, to 1e-4.
+    """
+    optimizer, module, hyper = ESTIMATES[name]
+    package = pytest.importorskip(module)
+    p, gradient, steps = pulled()
+    parts = [p[:100].copy(), p[100:].copy()]
+    others = [torch.nn.Parameter(torch.from_numpy(x.copy())) for x in parts]
+    absent = 7 if not hyper.get("use_bias_correction") else None  # its t is the model's, ours the parameter's
+    bare = {} if optimizer is fastlr.DAdaptSGD else {"weight_decay": 0.0}  # the whole model's there
+    schedule = lambda t: 1.0 if t < 5 else 0.8  # noqa: E731
+    opt = optimizer([{"params": parts[:1]}, {"params": parts[1:], **bare}], lr=schedule, **hyper)
+    theirs = getattr(package, optimizer.__name__)([{"params": others[:1]}, {"params": others[1:], **bare}], **hyper)
+    tolerance = 1e-11 if matched or module == "dadaptation" else 1e-4
+    for t in range(steps):
+        g = gradient(np.concatenate(parts), t)
+        given = [[g[:100].copy()], [None if t == absent else g[100:].copy()]]
+        for other, x in zip(others, (given[0][0], given[1][0]), strict=True):
+            other.grad = None if x is None else torch.from_numpy(x.copy())
+        d = opt.d
+        opt.step(given)
+        set_rate(theirs, schedule(t))
+        if matched and module == "prodigyopt":
+            for group in theirs.param_groups:
+                group["eps"] = 1e-8 * d / opt.d
+        theirs.step()
+        assert opt.d == pytest.approx(theirs.param_groups[0]["d"], rel=tolerance)
+        for x, other in zip(parts, others, strict=True):
+            error = abs(x - other.detach().numpy()) / np.maximum(1, abs(x))
+            assert error.max() <= tolerance, f"step {t}: off by {error.max():.3g}"
+    assert opt.d > 0.1
+
+
+OPTAX_ESTIMATES = {"dadapt_adamw": fastlr.DAdaptAdam, "prodigy": fastlr.Prodigy}
+
+
+@pytest.mark.parametrize("name", OPTAX_ESTIMATES)
+def test_optax_estimates_in_float64(jax, name):
+    """With the bias correction that it always has. Its prodigy has the new d in d ε too: 1e-4."""
+    import optax.contrib
+
+    with jax.enable_x64(True):
+        p, gradient, steps = pulled()
+        other = jax.numpy.asarray(p.copy())
+        opt = OPTAX_ESTIMATES[name](p, weight_decay=0.1, decouple=True, use_bias_correction=True)
+        theirs = getattr(optax.contrib, name)(weight_decay=0.1)
+        state = theirs.init(other)
+        tolerance = 1e-4 if name == "prodigy" else 1e-11
+        for t in range(steps):
+            g = gradient(p, t)
+            opt.step(g)
+            updates, state = theirs.update(jax.numpy.asarray(g), state, other)
+            other = optax.apply_updates(other, updates)
+            assert opt.d == pytest.approx(float(state.estim_lr), rel=tolerance)
+            error = abs(p - np.asarray(other)) / np.maximum(1, abs(p))
+            assert error.max() <= tolerance, f"step {t}: off by {error.max():.3g}"
+        assert opt.d > 0.1
+
+
+def test_optax_sophia_in_float64(jax):
+    """It takes a diagonal in after the step, for the next: here, then, one step later."""
+    import optax.contrib
+
+    with jax.enable_x64(True):
+        p, gradients = data()
+        diagonals = [x[::-1].copy() for x in gradients]  # of either sign
+        other = jax.numpy.asarray(p.copy())
+        given = optax.GradientTransformationExtraArgs(
+            lambda params: (), lambda g, state, params=None, diagonal=None, **_: (diagonal, state)
+        )
+        hyper = {"weight_decay": 0.1, "eps": 1e-3}
+        theirs = optax.contrib.sophia(0.01, gamma=0.5, hessian_diagonal_fn=given, update_interval=3, **hyper)
+        opt = fastlr.Sophia(p, lr=0.01, rho=0.5, use_bias_correction=True, **hyper)
+        state, last = theirs.init(other), None
+        for t, (g, diagonal) in enumerate(zip(gradients, diagonals, strict=True)):
+            opt.step(g, hessian=last)
+            updates, state = theirs.update(jax.numpy.asarray(g), state, other, diagonal=jax.numpy.asarray(diagonal))
+            other = optax.apply_updates(other, updates)
+            last = diagonal if t % 3 == 0 else None
+            close(p, np.asarray(other), f"p, step {t}")
+
+
+def cautious_adamw(torch, p, grad, m, v, t, lr, betas, eps, decay):
+    """The step of timm's AdamW with caution=True, and of the authors' C-AdamW, in torch."""
+    p.mul_(1 - lr * decay)
+    m.lerp_(grad, 1 - betas[0])
+    v.mul_(betas[1]).addcmul_(grad, grad, value=1 - betas[1])
+    mask = (m * grad > 0).to(grad.dtype)
+    mask.div_(mask.mean().clamp_(min=1e-3))
+    denominator = (v.sqrt() / (1 - betas[1] ** t) ** 0.5).add_(eps)
+    p.addcdiv_(m * mask, denominator, value=-lr / (1 - betas[0] ** t))
+
+
+def timm_lars(torch, p, grad, buffer, t, lr, momentum, decay, coefficient, eps):
+    """The step of timm's Lars, with weight decay and momentum, in torch."""
+    long, steep = p.norm(), grad.norm()
+    ratio = coefficient * long / (steep + long * decay + eps)
+    grad = grad.add(p, alpha=decay) * torch.where((long > 0) & (steep > 0), ratio, 1.0)
+    buffer.copy_(grad) if t == 1 else buffer.mul_(momentum).add_(grad)
+    p.add_(buffer, alpha=-lr)
+
+
+def authors_sgd_hd(p, grad, last, lr, beta):
+    """The step of the authors' SGDHD, in torch; the new rate."""
+    lr += beta * float(grad @ last)
+    last.copy_(grad)
+    p.add_(grad, alpha=-lr)
+    return lr
+
+
+def test_what_timm_and_the_authors_do_written_in_torch(torch):
+    """Those packages are not installed; these are their steps, for two tensors, so that norms are a tensor's."""
+    start, gradients = data()
+    for name in ("AdamW", "LARS", "SGDHD"):
+        parts = np.split(start.copy(), [100])
+        theirs = [torch.from_numpy(x.copy()) for x in parts]
+        a, b = ([torch.zeros_like(x) for x in theirs] for _ in range(2))
+        rates = [1e-3, 1e-3]
+        if name == "AdamW":
+            opt = fastlr.AdamW(parts, lr=0.01, weight_decay=0.1, cautious=True)
+        elif name == "LARS":
+            opt = fastlr.LARS(parts, lr=0.5, momentum=0.9, weight_decay=0.1, trust_coeff=0.1)
+        else:
+            groups = [{"params": x} for x in parts]
+            opt = fastlr.SGDHD(groups, lr=1e-3, hypergrad_lr=1e-9, additive=True)
+        for t, g in enumerate(gradients, 1):
+            given = np.split(g.copy(), [100])
+            opt.step(given)
+            for k, x in enumerate(theirs):
+                grad = torch.from_numpy(given[k].copy())
+                if name == "AdamW":
+                    cautious_adamw(torch, x, grad, a[k], b[k], t, 0.01, (0.9, 0.999), 1e-8, 0.1)
+                elif name == "LARS":
+                    timm_lars(torch, x, grad, a[k], t, 0.5, 0.9, 0.1, 0.1, 1e-8)
+                else:
+                    rates[k] = authors_sgd_hd(x, grad, a[k], rates[k], 1e-9)
+                    assert opt.rates[k] == pytest.approx(rates[k], rel=1e-12)
+                close(parts[k], x.numpy(), f"{name}, p[{k}], step {t}")
+        assert name != "SGDHD" or abs(rates[0] - 1e-3) > 1e-6

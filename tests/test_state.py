@@ -34,6 +34,13 @@ OPTIMIZERS = {
     "Adam": lambda p: fastlr.Adam(p, betas=(0.8, 0.95)),
     "AdamW": fastlr.AdamW,
     "AMSGrad": fastlr.AMSGrad,
+    "DAdaptSGD": fastlr.DAdaptSGD,
+    "Prodigy": fastlr.Prodigy,
+    "DoG": lambda p: fastlr.DoG(p, averaging=8),
+    "LAMB": fastlr.LAMB,
+    "NovoGrad": fastlr.NovoGrad,
+    "SGDHD": lambda p: fastlr.SGDHD(p, hypergrad_lr=0.5),
+    "cautious": lambda p: fastlr.Lion(p, cautious=True),
 }
 
 

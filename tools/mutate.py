@@ -34,8 +34,43 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 RULES = "fastlr/kernels/rules"
 COMPILE = ["cc", "-std=c11", "-O0", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-w"]
 MUTATED = ["baseline_f32", "baseline_f64"]
-TESTS = ["tests/test_rules.py"]
-FAMILIES = {"adagrad.h": "Adagrad", "adam.h": "Adam or AMSGrad", "rmsprop.h": "RMSprop", "sgd.h": "SGD"}
+TESTS = ["tests/test_rules.py", "tests/test_rows.py", "tests/test_schedule_free.py", "tests/test_matrix.py"]
+FAMILIES = {
+    "adabelief.h": "AdaBelief",
+    "adafactor.h": "Adafactor",
+    "adagrad.h": "Adagrad",
+    "adam.h": "Adam or AMSGrad",
+    "adahessian.h": "AdaHessian",
+    "dadapt.h": "DAdapt",
+    "distance.h": "DoG or DoWG",
+    "hypergradient.h": "HD",
+    "lamb.h": "LAMB",
+    "lars.h": "LARS",
+    "novograd.h": "NovoGrad",
+    "muon.h": "Muon",
+    "prodigy.h": "Prodigy",
+    "adan.h": "Adan",
+    "ademamix.h": "AdEMAMix",
+    "asgd.h": "ASGD or asgd",
+    "ftrl.h": "Ftrl",
+    "schedule_free.h": "ScheduleFree",
+    "adopt.h": "Adopt",
+    "laprop.h": "LaProp",
+    "nadam.h": "NAdam",
+    "lazy_adam.h": "LazyAdam",
+    "row_adagrad.h": "RowAdagrad",
+    "qhadam.h": "QHAdam",
+    "qhm.h": "QHM",
+    "sophia.h": "Sophia",
+    "radam.h": "RAdam",
+    "rectify.h": "RAdam or AdaBelief",
+    "rmsprop.h": "RMSprop",
+    "rprop.h": "Rprop",
+    "sgd.h": "SGD",
+    "sign.h": "Sign or Lion",
+    "stable_adamw.h": "StableAdamW",
+    "yogi.h": "Yogi",
+}
 NO_TESTS = 5  # pytest's exit code
 
 OPERATORS = {
@@ -53,7 +88,10 @@ OPERATORS = {
     r"(?<![\w.])1(?![\w.])": "0",
 }
 SIBLINGS = ["b1 b2", "a1 a2", "c1 c2", "m v", "v x", "v a", "a b", "mu gain", "alpha mu", "lr_decay eps", "s0 s1"]
-SIBLINGS += ["s1 s2"]
+SIBLINGS += ["s1 s2", "inside outside", "nu1 nu2", "k1 k2", "n1 n2", "m s", "v q", "eps hat", "t rho", "ahead paced"]
+SIBLINGS += ["a1 a3", "p x0", "r most", "corrected safeguard", "d0 growth"]
+SIBLINGS += ["m n", "m d", "g l", "s l", "less more", "least most", "now next", "b2 b3", "a2 a3", "l rate", "slow s"]
+SIBLINGS += ["a1 a3", "p x0", "r most", "corrected safeguard", "d0 growth", "rho eps", "m diagonal", "s diagonal"]
 
 
 @dataclass(frozen=True)
@@ -134,7 +172,8 @@ class Tree:
 
     def compile(self, source: pathlib.Path) -> pathlib.Path:
         target = self.where / f"{source.stem}.o"
-        include = [f"-I{self.where / 'fastlr/include'}", f"-I{sysconfig.get_path('include')}"]
+        include = [f"-I{self.where / part}" for part in ("fastlr/include", "fastlr/kernels")]
+        include.append(f"-I{sysconfig.get_path('include')}")
         run([*COMPILE, *include, "-c", str(source), "-o", str(target)], self.where)
         return target
 
@@ -142,7 +181,7 @@ class Tree:
         cython = [sys.executable, "-m", "cython", "-3", "fastlr/_core.pyx", "-o", "core.c"]
         run(cython, self.where)
         kernels = self.where / "fastlr/kernels"
-        sources = [self.where / "core.c", *kernels.glob("*.c"), *kernels.glob("tu/*.c")]
+        sources = [self.where / "core.c", *kernels.rglob("*.c")]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             self.objects = {s.stem: o for s, o in zip(sources, pool.map(self.compile, sources), strict=True)}
 

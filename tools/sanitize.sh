@@ -6,8 +6,8 @@ cc=${1:-gcc}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 flags="-std=c11 -g -O1 -fno-math-errno -fno-trapping-math -ffp-contract=off -Wall -Wextra -Wdouble-promotion -Werror"
-sources="tests/c/driver.c fastlr/kernels/*.c fastlr/kernels/tu/*.c"
-build() { "$cc" $flags -Ifastlr/include "$@" $sources -o "$out/driver" -lm -pthread; }
+sources="tests/c/driver.c fastlr/kernels/*.c fastlr/kernels/*/*.c"
+build() { "$cc" $flags -Ifastlr/include -Ifastlr/kernels "$@" $sources -o "$out/driver" -lm -pthread; }
 
 build -fsanitize=address,undefined -fno-sanitize-recover=all
 echo "address, undefined: $(ASAN_OPTIONS=detect_leaks=1 "$out/driver")"

@@ -2,8 +2,8 @@
 
 Compiles each file of kernels/tu/ as setup.py does, with the compiler's report on. gcc names the line of a loop but
 not the rule it belongs to, so the gate compiles each rule alone: the template is included once, with one `sweep.h`,
-and the report must have a remark for each of its two loops (with and without zeroing the gradients), of the width of
-the instruction set.
+and the report must have a remark for each of its loops (with and without zeroing the gradients; the survey's), of the
+width of the instruction set. The sums of `rows.h` are compiled in the same way.
 
     python tools/vectorised.py [--cc gcc]
 """
@@ -20,30 +20,41 @@ KERNELS = ROOT / "fastlr" / "kernels"
 FLAGS = re.search(r"^FLAGS = \[(.*)\]", (ROOT / "setup.py").read_text(), re.M).group(1).replace('"', "").split(", ")
 WIDTH = {"baseline": 16, "avx2": 32, "avx512": 64}  # bytes of a register, x86-64
 REMARK = {
-    "gcc": (["-fopt-info-vec-optimized"], r"sweep\.h:\d+:\d+: optimized: loop vectorized using (\d+) byte vectors"),
-    "clang": (["-Rpass=loop-vectorize"], r"sweep\.h:\d+:\d+: remark: vectorized loop \(vectorization width: (\d+)"),
+    "gcc": (["-fopt-info-vec-optimized"], r"\d+: optimized: loop vectorized using (\d+) byte vectors"),
+    "clang": (["-Rpass=loop-vectorize"], r"\d+: remark: vectorized loop \(vectorization width: (\d+)"),
 }
+# What has loops of its own, and where the table refers to it.
+OWN = {
+    "rows": ", .sum_row = sum_row, .narrow_row = narrow_row",
+    "factored": ", .others = others, .factored = &factored",
+}
+FACTORED = r"for \(size_t (k = 0; k < LANES|j = 0; j < n|j = 0; j < cols); .\+\+\)( \{)?"
 
 
-def rules() -> list[str]:
-    """Every rule that includes the template."""
+def rules() -> dict[str, str]:
+    """Every rule that includes the template, with the parameters it gives it."""
     headers = [*sorted(KERNELS.glob("rules/*.h")), KERNELS / "floor.h"]
-    return [rule for header in headers for rule in re.findall(r"#define RULE (\w+)", header.read_text())]
+    return {
+        rule: parameters
+        for header in headers
+        for rule, parameters in re.findall(r"#define RULE (\w+)\n((?:#define .*\n)*)", header.read_text())
+    }
 
 
 def source(unit: pathlib.Path, rule: str) -> str:
-    """The unit with one rule alone in its table: the compiler drops what is static and unused."""
+    """The unit with one rule alone in its table, "rows" or "factored": the compiler drops what is static and unused."""
     text = (KERNELS / "kernels.h").read_text()
     table = re.search(r"static const fastlr_rule \*const rules\[\] = \{(.*?)\};", text, re.S)
-    text = text[: table.start(1)] + f"&{rule}_rule, NULL" + text[table.end(1) :]
-    text = text.replace(".gauge = gauge, .number = number", "")
+    text = text[: table.start(1)] + ("" if rule in OWN else f"&{rule}_rule, ") + "NULL" + text[table.end(1) :]
+    own = OWN.get(rule, "")
+    text = re.sub(r"(TABLE = \{\s*\.rules = rules).*?\};", rf"\1{own}}};", text, flags=re.S)
     return re.sub(r'#include "../kernels.h"', lambda _: text, unit.read_text())
 
 
-def widths(cc: str, unit: pathlib.Path, rule: str) -> list[int]:
-    """The register width in bytes of every vectorised loop of sweep.h that the compiler reports."""
+def remarks(cc: str, unit: pathlib.Path, rule: str, place: str, sums: bool) -> int:
+    """How many vectorised loops at `place`, of the instruction set's full width, the compiler reports."""
     flags, pattern = REMARK["clang" if "clang" in cc else "gcc"]
-    item = 8 if unit.stem.endswith("f64") else 4
+    full = WIDTH[unit.stem.split("_")[0]]
     with tempfile.NamedTemporaryFile("w", suffix=".c") as file:
         file.write(source(unit, rule))
         file.flush()
@@ -52,8 +63,15 @@ def widths(cc: str, unit: pathlib.Path, rule: str) -> list[int]:
         done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    scale = item if "clang" in cc else 1
-    return [int(width) * scale for width in re.findall(pattern, done.stderr)]
+    # gcc says bytes; clang says elements, of which those of a sum are double.
+    items = {1} if "clang" not in cc else {8 if unit.stem.endswith("f64") else 4} | ({8} if sums else set())
+    return sum(int(width) * item == full for width in re.findall(place + pattern, done.stderr) for item in items)
+
+
+def factored() -> list[int]:
+    """The lines of factored.h where a loop over elements starts."""
+    lines = (KERNELS / "factored.h").read_text().splitlines()
+    return [k for k, line in enumerate(lines, 1) if re.fullmatch(FACTORED, line.strip())]
 
 
 def main() -> int:
@@ -62,14 +80,20 @@ def main() -> int:
     cc = parser.parse_args().cc
     units = sorted((KERNELS / "tu").glob("*.c"))
     failed = 0
-    for rule in rules():
+    for rule, parameters in {**rules(), "rows": "TRAIL"}.items():  # whose sums are double too
         row = []
         for unit in units:
-            # Two loops; the compiler may make several of one, by the loop-invariant conditions, never fewer.
-            found = widths(cc, unit, rule).count(WIDTH[unit.stem.split("_")[0]])
+            # The compiler may make several of one loop, by the loop-invariant conditions, never fewer.
+            surveyed = "SURVEY" in parameters or "CAUTIOUS" in parameters
+            place = rf"{'rows' if rule == 'rows' else 'sweep'}\.h:\d+:"
+            found = remarks(cc, unit, rule, place, surveyed or "TRAIL" in parameters)
             row.append(f"{unit.stem} {found}")
-            failed += found < 2
+            failed += found < 2 + surveyed
         print(f"{rule:26} {'   '.join(row)}")
+    for line in factored():
+        row = [(unit.stem, remarks(cc, unit, "factored", rf"factored\.h:{line}:", sums=True)) for unit in units]
+        failed += sum(found == 0 for _, found in row)
+        print(f"{f'factored.h:{line}':26} {'   '.join(f'{name} {found}' for name, found in row)}")
     print(f"{failed} rules not vectorised" if failed else f"every rule vectorised by {cc}")
     return failed > 0
 

@@ -20,9 +20,12 @@ ENGINES = {
     "torch compile": ("torch", "bench.engines.torch_", "Compile"),
     "deepspeed": ("deepspeed", "bench.engines.deepspeed_", "DeepSpeed"),
     "optax jit": ("optax", "bench.engines.optax_", "Optax"),
+    "dadaptation": ("dadaptation", "bench.engines.authors", "DAdaptation"),
+    "prodigyopt": ("prodigyopt", "bench.engines.authors", "ProdigyOpt"),
 }
 
-LIBRARIES = ("fastlr", "numpy", "numba", "torch", "deepspeed", "optax", "jax")
+AUTHORS = ("dadaptation", "prodigyopt")  # engines that are the rule's own authors' package
+LIBRARIES = ("fastlr", "numpy", "numba", "torch", "deepspeed", "optax", "jax", "dadaptation", "prodigyopt")
 
 
 def limit_threads(threads: int) -> None:

@@ -104,4 +104,101 @@ def _adam(e: Numpy, lr: float, betas: tuple[float, float], eps: float, weight_de
     e.p -= b
 
 
-UPDATES = {"sgd": _sgd, "adagrad": _adagrad, "rmsprop": _rmsprop, "adam": _adam, "adamw": _adam, "amsgrad": _adam}
+def _corrected(e: Numpy, m: Array, v: Array, lr: float, betas: tuple[float, float], eps: float) -> None:
+    """The step of Adam with these moments."""
+    a, b = e.scratch
+    c1, c2 = 1 - betas[0] ** e.t, 1 - betas[1] ** e.t
+    np.sqrt(v, out=a)
+    a += eps * math.sqrt(c2)
+    np.divide(m, a, out=b)
+    b *= lr * math.sqrt(c2) / c1
+    e.p -= b
+
+
+def _adabelief(e: Numpy, lr: float, betas: tuple[float, float], eps: float, **_: object) -> None:
+    (m, s), (a, b) = e.state, e.scratch
+    _average(m, e.g, betas[0], a)
+    np.subtract(e.g, m, out=b)
+    _average(s, np.multiply(b, b, out=b), betas[1], a)
+    s += eps
+    _corrected(e, m, s, lr, betas, eps)
+
+
+def _qhadam(e: Numpy, lr: float, betas: tuple[float, float], nus: tuple[float, float], eps: float, **_: object) -> None:
+    (m, v), (a, b) = e.state, e.scratch
+    k1, k2 = nus[0] / (1 - betas[0] ** e.t), nus[1] / (1 - betas[1] ** e.t)
+    _average(m, e.g, betas[0], a)
+    _average(v, np.multiply(e.g, e.g, out=b), betas[1], a)
+    b *= 1 - nus[1]
+    b += np.multiply(v, k2, out=a)
+    np.sqrt(b, out=b)
+    b += eps
+    np.multiply(m, k1, out=a)
+    a /= b
+    e.p -= np.multiply(a, lr, out=a)
+    np.multiply(e.g, 1 - nus[0], out=a)
+    a /= b
+    e.p -= np.multiply(a, lr, out=a)
+
+
+def _adan(e: Numpy, lr: float, betas: tuple[float, float, float], eps: float, **_: object) -> None:
+    (m, d, n, last), (a, b) = e.state, e.scratch
+    c1, c2, c3 = (1 - beta**e.t for beta in betas)
+    _average(m, e.g, betas[0], a)
+    np.subtract(e.g, e.g if e.t == 1 else last, out=b)
+    _average(d, b, betas[1], a)
+    b *= betas[1]
+    b += e.g
+    _average(n, np.multiply(b, b, out=b), betas[2], a)
+    np.copyto(last, e.g)
+    np.sqrt(n, out=a)
+    a += eps * math.sqrt(c3)
+    np.multiply(d, betas[1] * c1 / c2, out=b)
+    b += m
+    b /= a
+    e.p -= np.multiply(b, lr * math.sqrt(c3) / c1, out=b)
+
+
+def _laprop(e: Numpy, lr: float, betas: tuple[float, float], eps: float, **_: object) -> None:
+    (m, v), (a, b) = e.state, e.scratch
+    c1, c2 = 1 - betas[0] ** e.t, 1 - betas[1] ** e.t
+    _average(v, np.multiply(e.g, e.g, out=b), betas[1], a)
+    np.sqrt(v, out=a)
+    a += eps * math.sqrt(c2)
+    np.divide(e.g, a, out=b)
+    b *= lr * math.sqrt(c2)
+    _average(m, b, betas[0], a)
+    e.p -= np.multiply(m, 1 / c1, out=a)
+
+
+def _qhm(e: Numpy, lr: float, momentum: float, nu: float, **_: object) -> None:
+    (buffer,), (a, _b) = e.state, e.scratch
+    _average(buffer, e.g, momentum, a)
+    e.p -= np.multiply(buffer, lr * nu, out=a)
+    e.p -= np.multiply(e.g, lr * (1 - nu), out=a)
+
+
+def _yogi(e: Numpy, lr: float, betas: tuple[float, float], eps: float, **_: object) -> None:
+    (m, v), (a, b) = e.state, e.scratch
+    _average(m, e.g, betas[0], a)
+    np.multiply(e.g, e.g, out=b)
+    np.sign(np.subtract(v, b, out=a), out=a)
+    a *= b
+    v -= np.multiply(a, 1 - betas[1], out=a)
+    _corrected(e, m, v, lr, betas, eps)
+
+
+UPDATES = {
+    "sgd": _sgd,
+    "adagrad": _adagrad,
+    "rmsprop": _rmsprop,
+    "adam": _adam,
+    "adamw": _adam,
+    "amsgrad": _adam,
+    "adabelief": _adabelief,
+    "adan": _adan,
+    "laprop": _laprop,
+    "qhm": _qhm,
+    "qhadam": _qhadam,
+    "yogi": _yogi,
+}

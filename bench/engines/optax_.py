@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 
 from bench.cases import Array, Case
 from bench.engines.base import Engine, Step
@@ -28,6 +29,32 @@ def transformation(case: Case) -> Any:
             return optax.adam(lr, *h["betas"], h["eps"])
         case "adamw":
             return optax.adamw(lr, *h["betas"], h["eps"], weight_decay=h["weight_decay"])
+        case "schedule_free_sgd":
+            return optax.contrib.schedule_free_sgd(lr, b1=h["momentum"])
+        case "schedule_free_adamw":
+            b1, b2 = h["betas"]
+            return optax.contrib.schedule_free_adamw(lr, b1=b1, b2=b2, eps=h["eps"], weight_decay=h["weight_decay"])
+        case "ademamix":
+            b1, b2, b3 = h["betas"]
+            decay = {"weight_decay": h["weight_decay"]}
+            return optax.contrib.ademamix(lr, b1, b2, b3, h["alpha"], h["eps"], **decay)
+        case "adopt":
+            return optax.contrib.adopt(lr, *h["betas"], h["eps"])
+        case "dog":
+            return optax.contrib.dog(lr, ("heuristic", h["reps_rel"]))
+        case "dowg":
+            return optax.contrib.dowg(lr, eps=h["eps"])
+        case "lars":
+            return optax.lars(lr, trust_coefficient=h["trust_coeff"], momentum=h["momentum"])
+        case "lamb":
+            return optax.lamb(lr, *h["betas"], h["eps"], weight_decay=h["weight_decay"])
+        case "novograd":
+            return optax.novograd(lr, *h["betas"], h["eps"], weight_decay=h["weight_decay"])
+        case "adabelief":
+            return optax.adabelief(lr, *h["betas"], eps=h["eps"], eps_root=h["eps"])
+        case "yogi":
+            start = {"initial_accumulator_value": h["initial_accumulator_value"]}
+            return optax.chain(optax.scale_by_yogi(*h["betas"], h["eps"], **start), optax.scale_by_learning_rate(lr))
     return None
 
 

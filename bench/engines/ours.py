@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import fastlr
 from bench.cases import Array, Case
 from bench.engines.base import Engine, Step
@@ -16,9 +18,36 @@ CLASSES = {
     "adadelta": fastlr.Adadelta,
     "adamax": fastlr.Adamax,
     "radam": fastlr.RAdam,
+    "adabelief": fastlr.AdaBelief,
+    "asgd": fastlr.ASGD,
+    "ftrl": fastlr.Ftrl,
+    "schedule_free_sgd": fastlr.ScheduleFreeSGD,
+    "schedule_free_adamw": fastlr.ScheduleFreeAdamW,
+    "adan": fastlr.Adan,
+    "ademamix": fastlr.AdEMAMix,
+    "adopt": fastlr.Adopt,
+    "laprop": fastlr.LaProp,
+    "nadam": fastlr.NAdam,
+    "qhm": fastlr.QHM,
+    "rprop": fastlr.Rprop,
+    "qhadam": fastlr.QHAdam,
+    "yogi": fastlr.Yogi,
+    "dadapt_sgd": fastlr.DAdaptSGD,
+    "dadapt_adam": fastlr.DAdaptAdam,
+    "prodigy": fastlr.Prodigy,
+    "adafactor": fastlr.Adafactor,
     "sign_sgd": fastlr.SignSGD,
     "signum": fastlr.Signum,
     "lion": fastlr.Lion,
+    "adamw_cautious": functools.partial(fastlr.AdamW, cautious=True),
+    "lars": fastlr.LARS,
+    "lamb": fastlr.LAMB,
+    "novograd": fastlr.NovoGrad,
+    "stable_adamw": fastlr.StableAdamW,
+    "dog": fastlr.DoG,
+    "dowg": fastlr.DoWG,
+    "sgd_hd": fastlr.SGDHD,
+    "adam_hd": fastlr.AdamHD,
 }
 
 
@@ -32,5 +61,6 @@ class Fastlr(Engine):
     def setup(self, case: Case, p: Array, g: Array) -> Step:
         fastlr.set_num_threads(case.threads)
         self.place(p, g)
-        step, gradient = CLASSES[case.spec.function](self.p, **case.hyper).step, self.g
+        p, gradient = self.p.reshape(case.shape), self.g.reshape(case.shape)
+        step = CLASSES[case.spec.function](p, **case.hyper).step
         return lambda: step(gradient)

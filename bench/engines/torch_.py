@@ -21,6 +21,10 @@ CLASSES: dict[str, Any] = {
     "adadelta": torch.optim.Adadelta,
     "adamax": torch.optim.Adamax,
     "radam": torch.optim.RAdam,
+    "adafactor": torch.optim.Adafactor,
+    "nadam": torch.optim.NAdam,
+    "rprop": torch.optim.Rprop,
+    "asgd": torch.optim.ASGD,
 }
 FUSED = ("sgd", "adagrad", "adam", "adamw", "amsgrad")
 
@@ -35,8 +39,8 @@ class _Torch(Engine):
     def optimizer(self, case: Case, p: Array, g: Array) -> torch.optim.Optimizer:
         torch.set_num_threads(case.threads)
         self.place(p, g)
-        param = torch.nn.Parameter(torch.from_numpy(self.p))
-        param.grad = torch.from_numpy(self.g)
+        param = torch.nn.Parameter(torch.from_numpy(self.p.reshape(case.shape)))
+        param.grad = torch.from_numpy(self.g.reshape(case.shape))
         extra = {"amsgrad": True} if case.spec.function == "amsgrad" else {}
         return CLASSES[case.spec.function]([param], **case.hyper, **extra, **self.how)
 

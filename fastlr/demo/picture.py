@@ -10,10 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
 from fastlr.demo.training import History
+from fastlr.plots import COLOURS, GREY
 
-# Okabe & Ito (2008): distinct to the colour-blind too.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
-_GREY = "#555555"
 _DASH = 6.0  # points/linewidth of a dash where curves coincide
 
 
@@ -22,7 +20,7 @@ def draw(histories: Mapping[str, History], title: str, path: str) -> None:
     figure = Figure(figsize=(12, 5), dpi=150, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
     train, test, rate = figure.subplots(1, 3)
-    colours = dict(zip(histories, _COLOURS, strict=True))
+    colours = dict(zip(histories, COLOURS, strict=True))
 
     for name, h in histories.items():
         ends = [(k + 1) * h.steps_an_epoch for k in range(len(h.train_loss))]
@@ -63,11 +61,11 @@ def _coinciding(histories: Mapping[str, History]) -> Sequence[Sequence[str]]:
 def _dress(axes: Axes, subject: str, steps: int) -> None:
     axes.set_yscale("log")
     axes.set_title(subject, loc="left", fontsize=11)
-    axes.set_xlabel("step", color=_GREY)
+    axes.set_xlabel("step", color=GREY)
     axes.set_xlim(0, steps)
     axes.grid(True, which="major", color="#e4e4e4", linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.tick_params(colors=_GREY, labelsize=9.5, which="both")
+    axes.tick_params(colors=GREY, labelsize=9.5, which="both")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):

@@ -10,9 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { FASTLR_STATES = 3, FASTLR_HYPERS = 4, FASTLR_STEP_SLOTS = 12 };
+enum { FASTLR_STATES = 5, FASTLR_HYPERS = 9, FASTLR_STEP_SLOTS = 16, FASTLR_SUMS = 4, FASTLR_CARRY = 4 };
 
 typedef enum { FASTLR_F32, FASTLR_F64, FASTLR_DTYPES } fastlr_dtype;
+
+/* What a rule's sums go over, and who keeps the numbers that it carries from step to step. */
+typedef enum { FASTLR_ALONE, FASTLR_TENSOR, FASTLR_GROUP, FASTLR_MODEL } fastlr_scope;
 
 /* What the user chose, in double. `rule` holds the rule's own hyper-parameters, in the order of its <rule>_hyper. */
 typedef struct {
@@ -31,22 +34,50 @@ typedef struct {
 /* One contiguous piece of the model. Buffers that one call touches must not overlap. */
 typedef struct {
     size_t n;
-    void *p, *g, *s[FASTLR_STATES];
+    void *p, *g, *s[FASTLR_STATES]; /* the states, then the rule's input if it has one, which is only read */
     const fastlr_step *step;
-    size_t start; /* elements in the spans before it: fastlr_lay() */
+    size_t unit;  /* what it is summed with: spans of one unit are neighbours, units count from 0 */
+    size_t start; /* its place on the line of all spans: fastlr_lay() */
 } fastlr_span;
+
+/* Of one unit. */
+typedef struct {
+    double sum[FASTLR_SUMS];
+    size_t n; /* elements summed */
+} fastlr_sums;
+
+/* Running sums inside a block; see kernels/reduce.h. */
+enum { FASTLR_LANES = 32 }; /* measured best with gcc for AVX2 and AVX-512 */
+typedef struct {
+    double lane[FASTLR_SUMS][FASTLR_LANES];
+} fastlr_lanes;
+
+/* What a state has: a number for each element, a number for each row, or an int64 for each row. */
+typedef enum { FASTLR_ELEMENTS, FASTLR_PER_ROW, FASTLR_COUNT_PER_ROW } fastlr_extent;
 
 typedef struct {
     const char *name;
     size_t size; /* bytes of an element */
-    int states;
-    int hypers;
-    /* False when a scalar of this step is not finite in the kernel's type; `t` counts from 1. */
-    bool (*prepare)(const fastlr_hyper *, int64_t t, fastlr_step *);
-    void (*sweep)(size_t n, void *p, void *g, void *s0, void *s1, void *s2, const fastlr_step *, bool zero);
+    int states, inputs, hypers, carry;
+    int passes, accesses; /* of one step at most: reads of the gradients; numbers read or written an element */
+    fastlr_scope scope;
+    /* The scalars of step t, which counts from 1. `sums` are the survey's, NULL before it; `carry` is read and replaced.
+     * False when a scalar is not finite in the kernel's type. */
+    bool (*prepare)(const fastlr_hyper *, int64_t t, const fastlr_sums *sums, double *carry, fastlr_step *);
+    /* Whether a step with these numbers needs the survey's sums; NULL where every one does. */
+    bool (*asks)(const double *carry);
+    /* Adds to the sums that the step needs; NULL where it needs none. */
+    void (*survey)(size_t n, const void *p, const void *g, void *const *s, const fastlr_step *, size_t k,
+                   fastlr_lanes *);
+    /* Makes the step. `k` and the lanes, of the sums that come with it, are used where there is a close(). */
+    void (*sweep)(size_t n, void *p, void *g, void *const *s, const fastlr_step *, bool zero, size_t k, fastlr_lanes *);
+    /* Replaces what is carried, by the sums of the sweep; NULL where it has none. */
+    void (*close)(const fastlr_hyper *, int64_t t, const fastlr_sums *sums, double *carry);
+    /* If a state is not one of elements, the sweep is over one row of a table, and only fastlr_run_rows() may call it. */
+    fastlr_extent extent[FASTLR_STATES];
 } fastlr_rule;
 
-/* The same over one fixed block; see kernels/reduce.h. */
+/* The gradients of one block; see kernels/reduce.h. */
 typedef struct {
     double square;
     uint64_t largest;
@@ -67,7 +98,7 @@ bool fastlr_isa_runs(int n);
 int fastlr_isa(void);
 void fastlr_use_isa(int n);
 
-/* The n-th rule, or NULL. */
+/* The n-th rule that is a sweep, or NULL. */
 const char *fastlr_rule_name(int n);
 
 /* The kernel for a rule in the instruction set in use, or NULL. */
@@ -77,15 +108,116 @@ const fastlr_rule *fastlr_find(const char *name, fastlr_dtype);
 
 enum { FASTLR_BLOCK = 4096 }; /* elements: the unit of reductions and of work sharing */
 
-/* Lays the spans end to end: sets every `start`. Call it when a span's n has changed. */
+/* Lays the spans end to end, each unit from the start of a block: sets every `start`. Call it when a span's n or unit has
+ * changed. */
 void fastlr_lay(fastlr_span *, size_t spans);
 
-/* One step. Nothing is checked here and nothing can fail. */
-void fastlr_run(const fastlr_rule *, const fastlr_span *, size_t spans, bool zero, int threads);
-
-/* One read of all gradients. `scratch` has fastlr_blocks(...) entries. */
+/* Blocks of the line: the length of every `scratch` below. */
 size_t fastlr_blocks(const fastlr_span *, size_t spans);
+
+/* One read of all gradients. */
 fastlr_stats fastlr_measure(fastlr_dtype, const fastlr_span *, size_t spans, fastlr_partial *scratch, int threads);
+
+/* The sums that the rule's step needs, one fastlr_sums a unit. Writes no buffer of the model. */
+void fastlr_survey(const fastlr_rule *, const fastlr_span *, size_t spans, fastlr_sums *scratch, fastlr_sums *found,
+                   int threads);
+
+/* One step. Nothing is checked here and nothing can fail. `scratch` and `found` are used where the rule has a close(). */
+void fastlr_run(const fastlr_rule *, const fastlr_span *, size_t spans, bool zero, fastlr_sums *scratch,
+                fastlr_sums *found, int threads);
+
+/* ---- schedule.c: the value of a hyper-parameter at a step ----
+ *
+ * A schedule is a tree, compiled into a table of segments: the children of a segment lie side by side from `first` on, and
+ * offsets count from the table's first segment, which is the root. Read only, so one table serves any number of threads.
+ */
+
+enum { FASTLR_PARAMETERS = 10 };
+
+typedef struct {
+    double start, start_lo; /* when it begins, on its parent's clock: the sum of both, for steps beyond 2^53 */
+    double p[FASTLR_PARAMETERS];
+    int64_t kind, shape;  /* kernels/curves.h has both */
+    int64_t first, count; /* its children, or a function and its context */
+} fastlr_segment;
+
+/* A user's function in a table: n values at n times. False when it failed. */
+typedef bool (*fastlr_custom)(void *context, size_t n, const double *t, double *out);
+
+/* What may go wrong, as bits; the values are NaN there. */
+enum { FASTLR_NEGATIVE = 1, FASTLR_ENDED = 2, FASTLR_FAILED = 4 };
+
+/* out[i] = the value at t[i]. `t` and `out` must not overlap. The same bits however the calls are cut. */
+int fastlr_schedule(const fastlr_segment *table, size_t n, const double *t, double *out);
+int fastlr_schedule_ints(const fastlr_segment *table, size_t n, const int64_t *t, double *out);
+
+/* At hi + lo, exactly: for integers beyond 2^53. */
+int fastlr_schedule_wide(const fastlr_segment *table, double hi, double lo, double *out);
+
+/* ln Γ(z) − ½ ln 2π: a parameter of one kind of segment. */
+double fastlr_stirling(double z);
+
+/* ---- plateau.c: reducing the rate when a metric stops improving ---- */
+
+typedef struct {
+    double factor, patience, threshold, cooldown, least, smoothing;
+    bool maximize, relative, skip_nan;
+} fastlr_plateau;
+
+typedef struct {
+    double scale, best, bad, cooling, average, seen;
+} fastlr_plateau_state;
+
+/* One metric: the next state. */
+fastlr_plateau_state fastlr_plateau_next(const fastlr_plateau *, fastlr_plateau_state, double metric);
+
+/* ---- rows.c: steps of the rows of tables that have a gradient, the others left alone ---- */
+
+/* A table of rows x width elements, and `count` gradients of one row each. */
+typedef struct {
+    size_t rows, width;
+    void *p, *s[FASTLR_STATES];
+    size_t count;
+    const void *g;
+    const uint64_t *pairs; /* fastlr_order_rows() */
+    const fastlr_step *step;
+} fastlr_rows;
+
+enum { FASTLR_ROWS_UNIT = 128 }; /* gradients: the unit of work sharing */
+
+/* The kernel for a rule that can update rows, or NULL. */
+const fastlr_rule *fastlr_find_rows(const char *name, fastlr_dtype);
+
+/* Sorts the gradients by row, keeping their order within one. `index` has each one's row, `wide` says int64 or int32;
+ * rows and count are below 2^32. Returns the first place whose row is not in [0, rows), or count and the result, which is in
+ * one of the two arrays of `count` entries. Nothing here or below takes time or memory that grows with the table. */
+size_t fastlr_order_rows(const void *index, bool wide, size_t count, size_t rows, uint64_t *scratch[2],
+                         const uint64_t **pairs, int threads);
+
+/* Bytes of scratch for one thread of the two below. */
+size_t fastlr_rows_scratch(size_t width, fastlr_dtype);
+
+/* As fastlr_measure(), of the summed gradients. `partial` has an entry for each gradient of all tables. */
+fastlr_stats fastlr_measure_rows(fastlr_dtype, const fastlr_rows *, size_t tables, fastlr_partial *partial,
+                                 void *scratch, int threads);
+
+/* One step. Nothing is checked here and nothing can fail. */
+void fastlr_run_rows(const fastlr_rule *, fastlr_dtype, const fastlr_rows *, size_t tables, void *scratch, int threads);
+
+/* ---- factored.c: steps of rules that keep means of rows and columns (Adafactor) ---- */
+
+/* A tensor as matrices: its last two dimensions, and the others multiplied. Of one without two, rows is 0, planes 1. */
+typedef struct {
+    size_t planes, rows, cols;
+} fastlr_planes;
+
+/* Bytes of `scratch` below. */
+size_t fastlr_factored_scratch(const fastlr_span *, const fastlr_planes *, size_t tensors);
+
+/* One step. A span is one tensor: its states are the means of rows (planes x rows), of columns (planes x cols), and what is
+ * kept where it is not factored (cols). Nothing is checked here and nothing can fail. */
+void fastlr_factored_run(const fastlr_rule *, const fastlr_span *, const fastlr_planes *, size_t tensors, bool zero,
+                         void *scratch, int threads);
 
 /* ---- pool.c: the threads ---- */
 

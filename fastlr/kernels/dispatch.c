@@ -80,10 +80,23 @@ const char *fastlr_rule_name(int n)
     return NULL;
 }
 
-const fastlr_rule *fastlr_find(const char *name, fastlr_dtype dtype)
+static const fastlr_rule *find(const fastlr_rule *const *rule, const char *name)
 {
-    for (const fastlr_rule *const *rule = fastlr_table_of(dtype)->rules; *rule; rule++)
+    for (; *rule; rule++)
         if (strcmp((*rule)->name, name) == 0)
             return *rule;
     return NULL;
+}
+
+const fastlr_rule *fastlr_find(const char *name, fastlr_dtype dtype)
+{
+    const fastlr_table *table = fastlr_table_of(dtype);
+    const fastlr_rule *rule = find(table->rules, name);
+    return rule ? rule : find(table->others, name);
+}
+
+const fastlr_rule *fastlr_find_rows(const char *name, fastlr_dtype dtype)
+{
+    const fastlr_rule *rule = find(fastlr_table_of(dtype)->row_rules, name);
+    return rule ? rule : fastlr_find(name, dtype);
 }

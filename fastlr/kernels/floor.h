@@ -7,18 +7,25 @@ typedef struct {
 typedef struct {
     char none;
 } floor_step;
-typedef floor_hyper floor_0_hyper, floor_1_hyper, floor_2_hyper, floor_3_hyper;
-typedef floor_step floor_0_step, floor_1_step, floor_2_step, floor_3_step;
+typedef floor_hyper floor_0_hyper, floor_1_hyper, floor_2_hyper, floor_3_hyper, floor_4_hyper, floor_5_hyper;
+typedef floor_step floor_0_step, floor_1_step, floor_2_step, floor_3_step, floor_4_step, floor_5_step;
 
-PER_STEP floor_step floor_at(const floor_hyper *o, int64_t t, double *rate)
+typedef floor_hyper floor_1_origin_hyper, floor_3_origin_hyper;
+typedef floor_step floor_1_origin_step, floor_3_origin_step;
+
+PER_STEP floor_step floor_at(const floor_hyper *o, int64_t t, pace *x)
 {
-    (void)o, (void)t, (void)rate;
+    (void)o, (void)t, (void)x;
     return (floor_step){0};
 }
 #define floor_0_at floor_at
 #define floor_1_at floor_at
 #define floor_2_at floor_at
 #define floor_3_at floor_at
+#define floor_4_at floor_at
+#define floor_5_at floor_at
+#define floor_1_origin_at floor_at
+#define floor_3_origin_at floor_at
 
 PER_ELEMENT out floor_0(real g, floor_step h)
 {
@@ -58,4 +65,46 @@ PER_ELEMENT out floor_3(real g, real a, real b, real c, floor_step h)
 
 #define RULE floor_3
 #define STATES 3
+#include "sweep.h"
+
+PER_ELEMENT out floor_4(real g, real a, real b, real c, real d, floor_step h)
+{
+    (void)h;
+    return (out){.u = g, .s0 = a + g, .s1 = b + g, .s2 = c + g, .s3 = d + g};
+}
+
+#define RULE floor_4
+#define STATES 4
+#include "sweep.h"
+
+PER_ELEMENT out floor_5(real g, real a, real b, real c, real d, real e, floor_step h)
+{
+    (void)h;
+    return (out){.u = g, .s0 = a + g, .s1 = b + g, .s2 = c + g, .s3 = d + g, .s4 = e + g};
+}
+
+#define RULE floor_5
+#define STATES 5
+#include "sweep.h"
+
+PER_ELEMENT out floor_1_origin(real g, real a, real from, floor_step h)
+{
+    (void)h;
+    return (out){.u = g, .s0 = a + from};
+}
+
+#define RULE floor_1_origin
+#define STATES 1
+#define ORIGIN
+#include "sweep.h"
+
+PER_ELEMENT out floor_3_origin(real g, real a, real b, real c, real from, floor_step h)
+{
+    (void)h;
+    return (out){.u = g, .s0 = a + from, .s1 = b + g, .s2 = c + g};
+}
+
+#define RULE floor_3_origin
+#define STATES 3
+#define ORIGIN
 #include "sweep.h"

@@ -7,6 +7,7 @@
  *     TABLE   the name of the table it defines
  * All else is static, so that no function compiled for one instruction set can be linked into another.
  */
+#include "elementary.h"
 #include "table.h"
 
 #include <float.h>
@@ -37,9 +38,24 @@ typedef REAL real;
 typedef struct {
     real scale, l2, rate, decay;
 } apply;
+
+/* Terms of up to FASTLR_SUMS sums. */
 typedef struct {
-    real u, s0, s1, s2; /* the direction and the new state */
+    double t0, t1, t2, t3;
+} sums;
+
+/* What a rule makes of an element: the direction u, or with MOVES_P the new parameter p; the new state; terms of TRAIL. */
+typedef struct {
+    real u, p, s0, s1, s2, s3, s4;
+    sums sums;
 } out;
+
+/* What a step is made of beside the rule's own hyper-parameters, in double. RULE_at() may change all but the sums. */
+typedef struct {
+    double rate, decay;      /* p ← p − (rate u + decay p); at first lr, and lr times the decoupled decay */
+    double *carry;           /* CARRY numbers, kept until the next step; all 0 before the first */
+    const fastlr_sums *sums; /* of SURVEY, or in RULE_after() of TRAIL; NULL while RULE_survey()'s step is made */
+} pace;
 
 /* Only correctly rounded operations (+ − × ÷ √) appear below and in the rules: the same bits everywhere. */
 
@@ -80,6 +96,12 @@ PER_ELEMENT real larger(real a, real b)
     return a > b || a != a ? a : b;
 }
 
+/* Whether both have one sign. Not a b > 0, which underflows. */
+PER_ELEMENT bool agree(real a, real b)
+{
+    return ((a > 0) & (b > 0)) | ((a < 0) & (b < 0));
+}
+
 typedef BITS bits;
 
 /* |x| as an unsigned integer: ordered as the numbers are, with infinity and then NaN above them. */
@@ -102,6 +124,13 @@ PER_STEP real positive(double x)
     return (real)(x > least ? x : least);
 }
 
+/* At most the largest number: a ratio to a norm that is next to 0 must not be infinite. */
+PER_STEP double within(double x)
+{
+    const double most = _Generic((real)0, float: (double)FLT_MAX, double: DBL_MAX);
+    return x > most ? most : x;
+}
+
 /* 1 − b^t by repeated squaring, of complements: 1 − (1 − x)(1 − y) = x + y (1 − x). Nothing cancels, where 1 − 0.999²
  * would lose three digits; and the bits are the same on every platform, which pow() does not promise. */
 PER_STEP double complement(double b, int64_t t)
@@ -115,43 +144,137 @@ PER_STEP double complement(double b, int64_t t)
 
 #include "floor.h"
 #include "reduce.h"
+#include "rows.h"
+#include "rules/rectify.h"
 
+#include "rules/adabelief.h"
 #include "rules/adadelta.h"
 #include "rules/adagrad.h"
+#include "rules/adahessian.h"
 #include "rules/adam.h"
 #include "rules/adamax.h"
+#include "rules/adan.h"
+#include "rules/ademamix.h"
+#include "rules/adopt.h"
+#include "rules/asgd.h"
+#include "rules/dadapt.h"
+#include "rules/distance.h"
+#include "rules/ftrl.h"
+#include "rules/hypergradient.h"
+#include "rules/lamb.h"
+#include "rules/laprop.h"
+#include "rules/lars.h"
+#include "rules/lazy_adam.h"
+#include "rules/muon.h"
+#include "rules/nadam.h"
+#include "rules/novograd.h"
+#include "rules/prodigy.h"
+#include "rules/qhadam.h"
+#include "rules/qhm.h"
 #include "rules/radam.h"
 #include "rules/rmsprop.h"
+#include "rules/row_adagrad.h"
+#include "rules/rprop.h"
+#include "rules/schedule_free.h"
 #include "rules/sgd.h"
 #include "rules/sign.h"
+#include "rules/sophia.h"
+#include "rules/stable_adamw.h"
+#include "rules/yogi.h"
+
+#include "rules/adafactor.h"
+
+#include "factored.h"
 
 /* Every rule has its line here. */
 /* clang-format off */
 static const fastlr_rule *const rules[] = {
+    &adabelief_rule,
     &adadelta_rule,
     &adagrad_rule,
+    &adahessian_rule,
     &adam_rule,
+    &adam_cautious_rule,
+    &adam_hd_rule,
     &adamax_rule,
+    &adan_rule,
+    &ademamix_rule,
+    &adopt_rule,
     &amsgrad_rule,
+    &asgd_rule,
+    &amsgrad_cautious_rule,
+    &asgd_rule,
+    &dadapt_adam_rule,
+    &dadapt_sgd_rule,
+    &dog_rule,
+    &dog_averaged_rule,
+    &dowg_rule,
     &floor_0_rule,
     &floor_1_rule,
+    &floor_1_origin_rule,
     &floor_2_rule,
     &floor_3_rule,
+    &floor_3_origin_rule,
+    &floor_4_rule,
+    &floor_5_rule,
+    &ftrl_rule,
+    &lamb_rule,
+    &ftrl_rule,
+    &laprop_rule,
+    &lars_rule,
+    &lars_momentum_rule,
+    &ldog_rule,
+    &ldog_averaged_rule,
     &lion_rule,
+    &lion_cautious_rule,
     &momentum_rule,
+    &momentum_cautious_rule,
+    &muon_rule,
+    &nadam_rule,
+    &novograd_rule,
+    &prodigy_rule,
+    &qhadam_rule,
+    &qhm_rule,
     &radam_rule,
     &rmsprop_rule,
     &rmsprop_centered_rule,
     &rmsprop_centered_momentum_rule,
     &rmsprop_momentum_rule,
+    &rprop_rule,
+    &schedule_free_adamw_rule,
+    &schedule_free_sgd_rule,
+    &schedule_free_x_rule,
     &sgd_rule,
+    &sgd_hd_rule,
     &sign_sgd_rule,
     &signum_rule,
+    &sophia_rule,
+    &sophia_informed_rule,
+    &stable_adamw_rule,
+    &yogi_rule,
+    NULL,
+};
+
+/* Rules for rows.c alone: most keep something for each row. */
+static const fastlr_rule *const row_rules[] = {
+    &lazy_adam_rows,
+    &row_adagrad_rows,
     NULL,
 };
 /* clang-format on */
 
-const fastlr_table TABLE = {.rules = rules, .gauge = gauge, .number = number};
+static const fastlr_rule *const others[] = {&adafactor_rule, NULL};
+
+const fastlr_table TABLE = {
+    .rules = rules,
+    .others = others,
+    .factored = &factored,
+    .gauge = gauge,
+    .number = number,
+    .row_rules = row_rules,
+    .sum_row = sum_row,
+    .narrow_row = narrow_row,
+};
 
 #ifdef TARGET
 #ifdef __clang__

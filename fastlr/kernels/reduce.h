@@ -1,11 +1,39 @@
-/* One read of the gradients: sum of squares, max |g|, and with it whether all are finite.
+/* Sums whose bits do not depend on threads, instruction set or how buffers are cut into spans.
  *
- * The sum's bits must not depend on threads, instruction set or how the model is cut into spans. So the concatenated
- * gradients are cut into fixed blocks; inside a block, element k adds to lane k mod LANES, each lane in order; the lanes
- * are added in order, then the blocks. A piece of a block may start and end at any k: `gauge` goes on where the last
+ * What is summed is cut into fixed blocks; inside a block, element k adds to lane k mod LANES, each lane in order; the lanes
+ * are added in order, then the blocks. A piece of a block may start and end at any k: each function goes on where the last
  * piece stopped.
  */
 
+/* Adds TERMS of element i to the lanes, for i in [0, n); k is the place of the first in its block. */
+#define ADD_TERMS(COUNT, j)                                                                                            \
+    do {                                                                                                               \
+        const sums t = TERMS;                                                                                          \
+        lane[0][j] += t.t0;                                                                                            \
+        if (COUNT > 1)                                                                                                 \
+            lane[1][j] += t.t1;                                                                                        \
+        if (COUNT > 2)                                                                                                 \
+            lane[2][j] += t.t2;                                                                                        \
+        if (COUNT > 3)                                                                                                 \
+            lane[3][j] += t.t3;                                                                                        \
+    } while (0)
+
+#define OVER_LANES(COUNT)                                                                                              \
+    double lane[FASTLR_SUMS][FASTLR_LANES];                                                                            \
+    memcpy(lane, lanes->lane, sizeof lane);                                                                            \
+    size_t first = 0;                                                                                                  \
+    for (size_t i = first; i < n && (k + i) % FASTLR_LANES != 0; first = ++i)                                          \
+        ADD_TERMS(COUNT, (k + i) % FASTLR_LANES);                                                                      \
+    for (; first + FASTLR_LANES <= n; first += FASTLR_LANES)                                                           \
+        for (size_t j = 0; j < FASTLR_LANES; j++) {                                                                    \
+            const size_t i = first + j;                                                                                \
+            ADD_TERMS(COUNT, j);                                                                                       \
+        }                                                                                                              \
+    for (size_t i = first; i < n; i++)                                                                                 \
+        ADD_TERMS(COUNT, i - first);                                                                                   \
+    memcpy(lanes->lane, lane, sizeof lane);
+
+/* One read of the gradients: sum of squares, max |g|, and with it whether all are finite. */
 static void gauge(size_t n, const void *gradients, double scale, size_t k, fastlr_gauge *total)
 {
     const real *restrict g = gradients;

@@ -1,21 +1,25 @@
-/* Whole steps: many spans as one range.
+/* Whole steps: many spans as one line.
  *
- * The spans are laid end to end and the range is cut into blocks of FASTLR_BLOCK elements, which the threads share. So a
- * model of a thousand small tensors and one flat buffer cost the same, and one call is one parallel region.
+ * The spans are laid end to end and the line is cut into blocks of FASTLR_BLOCK elements, which the threads share. So a
+ * model of a thousand small tensors and one flat buffer cost the same, and one call is one parallel region. What is summed by
+ * itself starts on a block of its own, so that its sums do not depend on its neighbours.
  */
 #include "table.h"
 
 #include <math.h>
 
-static size_t total(const fastlr_span *spans, size_t count)
+static size_t length(const fastlr_span *spans, size_t count)
 {
     return count ? spans[count - 1].start + spans[count - 1].n : 0;
 }
 
 void fastlr_lay(fastlr_span *spans, size_t count)
 {
-    for (size_t k = 0, start = 0; k < count; start += spans[k++].n)
+    for (size_t k = 0, start = 0; k < count; start += spans[k++].n) {
+        if (k && spans[k].unit != spans[k - 1].unit)
+            start = (start + FASTLR_BLOCK - 1) / FASTLR_BLOCK * FASTLR_BLOCK;
         spans[k].start = start;
+    }
 }
 
 /* The last span that starts at or before `at`; empty ones share their start with the one after them. */
@@ -43,12 +47,47 @@ static int useful(int threads, size_t blocks)
 
 size_t fastlr_blocks(const fastlr_span *spans, size_t count)
 {
-    return (total(spans, count) + FASTLR_BLOCK - 1) / FASTLR_BLOCK;
+    return (length(spans, count) + FASTLR_BLOCK - 1) / FASTLR_BLOCK;
 }
+
+/* ---- what is done to the pieces of a block ---- */
+
+typedef struct work work;
+typedef struct {
+    const fastlr_span *span;
+    size_t skip, n; /* elements skip to skip + n of the span */
+    size_t k;       /* the place of the first in its block */
+} piece;
+
+struct work {
+    const fastlr_span *spans;
+    size_t count, size;
+    const fastlr_rule *rule;
+    bool zero, cold;
+    fastlr_sums *sums; /* a block each */
+
+    const fastlr_table *table;
+    double scale;
+    fastlr_partial *partial; /* a block each */
+};
 
 static inline void *shift(void *p, size_t elements, size_t size)
 {
     return p ? (char *)p + elements * size : NULL;
+}
+
+static void shift_states(const work *w, const piece *c, void *s[FASTLR_STATES])
+{
+    for (int j = 0; j < FASTLR_STATES; j++)
+        s[j] = shift(c->span->s[j], c->skip, w->size);
+}
+
+static void sweep(const work *w, piece c, void *sums)
+{
+    void *s[FASTLR_STATES];
+    shift_states(w, &c, s);
+    w->rule->sweep(c.n, shift(c.span->p, c.skip, w->size), shift(c.span->g, c.skip, w->size), s, c.span->step, w->zero,
+                   c.k, sums);
 }
 
 /* After a backward pass other cores have had the parameters and written the gradients. The processor fetches ahead what is
@@ -67,91 +106,150 @@ static void will_write(const void *buffer, size_t bytes)
 #endif
 }
 
-typedef struct {
-    const fastlr_rule *rule;
-    const fastlr_span *spans;
-    size_t count, size;
-    bool zero, cold;
-} update;
-
-static void sweep(const update *u, const fastlr_span *s, size_t skip, size_t n)
+static void sweep_cold(const work *w, piece c, void *sums)
 {
-    u->rule->sweep(n, shift(s->p, skip, u->size), shift(s->g, skip, u->size), shift(s->s[0], skip, u->size),
-                   shift(s->s[1], skip, u->size), shift(s->s[2], skip, u->size), s->step, u->zero);
+    const size_t n = c.span->n;
+    for (size_t end = c.skip + c.n; c.skip < end; c.skip += TILE, c.k += TILE) {
+        if (n - c.skip >= AHEAD + TILE) {
+            will_write(shift(c.span->p, c.skip + AHEAD, w->size), TILE * w->size);
+            if (w->zero)
+                will_write(shift(c.span->g, c.skip + AHEAD, w->size), TILE * w->size);
+        }
+        c.n = end - c.skip < TILE ? end - c.skip : TILE;
+        sweep(w, c, sums);
+    }
 }
 
-static void sweep_cold(const update *u, const fastlr_span *s, size_t skip, size_t n)
+static void survey(const work *w, piece c, void *sums)
 {
-    for (size_t end = skip + n; skip < end; skip += TILE) {
-        if (s->n - skip >= AHEAD + TILE) {
-            will_write(shift(s->p, skip + AHEAD, u->size), TILE * u->size);
-            if (u->zero)
-                will_write(shift(s->g, skip + AHEAD, u->size), TILE * u->size);
-        }
-        sweep(u, s, skip, end - skip < TILE ? end - skip : TILE);
+    void *s[FASTLR_STATES];
+    shift_states(w, &c, s);
+    w->rule->survey(c.n, shift(c.span->p, c.skip, w->size), shift(c.span->g, c.skip, w->size), s, c.span->step, c.k,
+                    sums);
+}
+
+/* Calls visit() for what lies in [at, end) of the line, in order. Returns how many elements that were. */
+static inline size_t walk(const work *w, size_t at, size_t end, void *sums, void (*visit)(const work *, piece, void *))
+{
+    size_t seen = 0;
+    if (end > length(w->spans, w->count))
+        end = length(w->spans, w->count);
+    for (const fastlr_span *s = span_at(w->spans, w->count, at); at < end; s++) {
+        const size_t next =
+            s + 1 < w->spans + w->count && s[1].start < end ? s[1].start : end; /* a gap may precede it */
+        const size_t skip = at - s->start, left = skip < s->n ? s->n - skip : 0, n = left < end - at ? left : end - at;
+        if (n)
+            visit(w, (piece){s, skip, n, at % FASTLR_BLOCK}, sums);
+        seen += n;
+        at = next;
     }
+    return seen;
+}
+
+/* One block after another, with the sums of each. */
+static inline void walk_blocks(const work *w, size_t first, size_t last, void (*visit)(const work *, piece, void *))
+{
+    for (size_t block = first; block < last; block++) {
+        fastlr_lanes lanes = {0};
+        fastlr_sums *sums = &w->sums[block];
+        sums->n = walk(w, block * FASTLR_BLOCK, (block + 1) * FASTLR_BLOCK, &lanes, visit);
+        for (int q = 0; q < FASTLR_SUMS; q++) {
+            sums->sum[q] = 0;
+            for (int j = 0; j < FASTLR_LANES; j++)
+                sums->sum[q] += lanes.lane[q][j];
+        }
+    }
+}
+
+/* From a block each to a unit each, in order. */
+static void add_up(const work *w, fastlr_sums *found)
+{
+    size_t block = 0;
+    for (size_t k = 0; k < w->count; k++) {
+        const fastlr_span *s = &w->spans[k];
+        if (k == 0 || s->unit != s[-1].unit)
+            found[s->unit] = (fastlr_sums){0};
+        for (; block * FASTLR_BLOCK < s->start + s->n; block++) {
+            for (int q = 0; q < FASTLR_SUMS; q++)
+                found[s->unit].sum[q] += w->sums[block].sum[q];
+            found[s->unit].n += w->sums[block].n;
+        }
+    }
+}
+
+/* ---- the step ---- */
+
+static void update_range(void *ctx, size_t first, size_t last)
+{
+    const work *w = ctx;
+    walk(w, first * FASTLR_BLOCK, last * FASTLR_BLOCK, NULL, w->cold ? sweep_cold : sweep);
 }
 
 static void update_blocks(void *ctx, size_t first, size_t last)
 {
-    const update *u = ctx;
-    size_t at = first * FASTLR_BLOCK, end = last * FASTLR_BLOCK;
-    if (end > total(u->spans, u->count))
-        end = total(u->spans, u->count);
-    for (const fastlr_span *s = span_at(u->spans, u->count, at); at < end; s++) {
-        const size_t skip = at - s->start, left = s->n - skip, n = left < end - at ? left : end - at;
-        (u->cold ? sweep_cold : sweep)(u, s, skip, n);
-        at += n;
-    }
+    const work *w = ctx;
+    walk_blocks(w, first, last, w->cold ? sweep_cold : sweep);
 }
 
-void fastlr_run(const fastlr_rule *rule, const fastlr_span *spans, size_t count, bool zero, int threads)
+void fastlr_run(const fastlr_rule *rule, const fastlr_span *spans, size_t count, bool zero, fastlr_sums *scratch,
+                fastlr_sums *found, int threads)
 {
-    update u = {rule, spans, count, rule->size, zero, fastlr_idle()};
+    work w = {.spans = spans, .count = count, .size = rule->size, .rule = rule, .zero = zero};
+    w.cold = fastlr_idle(), w.sums = scratch;
     const size_t blocks = fastlr_blocks(spans, count);
-    fastlr_parallel(blocks, useful(threads, blocks), update_blocks, &u);
+    fastlr_parallel(blocks, useful(threads, blocks), rule->close ? update_blocks : update_range, &w);
+    if (rule->close)
+        add_up(&w, found);
 }
 
-typedef struct {
-    const fastlr_table *table;
-    const fastlr_span *spans;
-    size_t count, size;
-    double scale;
-    fastlr_partial *partial;
-} survey;
+/* ---- the sums that it needs ---- */
 
 static void survey_blocks(void *ctx, size_t first, size_t last)
 {
-    const survey *y = ctx;
+    walk_blocks(ctx, first, last, survey);
+}
+
+void fastlr_survey(const fastlr_rule *rule, const fastlr_span *spans, size_t count, fastlr_sums *scratch,
+                   fastlr_sums *found, int threads)
+{
+    work w = {.spans = spans, .count = count, .size = rule->size, .rule = rule, .sums = scratch};
+    const size_t blocks = fastlr_blocks(spans, count);
+    fastlr_parallel(blocks, useful(threads, blocks), survey_blocks, &w);
+    add_up(&w, found);
+}
+
+/* ---- the gradients by themselves ---- */
+
+static void gauge(const work *w, piece c, void *sums)
+{
+    w->table->gauge(c.n, shift(c.span->g, c.skip, w->size), w->scale, c.k, sums);
+}
+
+static void gauge_blocks(void *ctx, size_t first, size_t last)
+{
+    const work *w = ctx;
     for (size_t block = first; block < last; block++) {
-        fastlr_gauge gauge = {0};
-        size_t at = block * FASTLR_BLOCK, end = at + FASTLR_BLOCK;
-        if (end > total(y->spans, y->count))
-            end = total(y->spans, y->count);
-        for (const fastlr_span *s = span_at(y->spans, y->count, at); at < end; s++) {
-            const size_t skip = at - s->start, left = s->n - skip, n = left < end - at ? left : end - at;
-            y->table->gauge(n, shift(s->g, skip, y->size), y->scale, at % FASTLR_BLOCK, &gauge);
-            at += n;
-        }
+        fastlr_gauge sums = {0};
+        walk(w, block * FASTLR_BLOCK, (block + 1) * FASTLR_BLOCK, &sums, gauge);
         double square = 0;
         for (int j = 0; j < FASTLR_LANES; j++)
-            square += gauge.lane[j];
-        y->partial[block] = (fastlr_partial){square, gauge.largest};
+            square += sums.lane[j];
+        w->partial[block] = (fastlr_partial){square, sums.largest};
     }
 }
 
-static fastlr_stats survey_all(survey *y, int threads)
+static fastlr_stats gauge_all(work *w, int threads)
 {
-    const size_t blocks = fastlr_blocks(y->spans, y->count);
-    fastlr_parallel(blocks, useful(threads, blocks), survey_blocks, y);
+    const size_t blocks = fastlr_blocks(w->spans, w->count);
+    fastlr_parallel(blocks, useful(threads, blocks), gauge_blocks, w);
     double square = 0;
     uint64_t largest = 0;
     for (size_t k = 0; k < blocks; k++) {
-        square += y->partial[k].square;
-        if (y->partial[k].largest > largest)
-            largest = y->partial[k].largest;
+        square += w->partial[k].square;
+        if (w->partial[k].largest > largest)
+            largest = w->partial[k].largest;
     }
-    const double most = y->table->number(largest);
+    const double most = w->table->number(largest);
     return (fastlr_stats){.norm = sqrt(square), .largest = most, .finite = isfinite(most)};
 }
 
@@ -161,12 +259,12 @@ static const double LEAST = 0x1p-500, MOST = 0x1p500;
 fastlr_stats fastlr_measure(fastlr_dtype dtype, const fastlr_span *spans, size_t count, fastlr_partial *scratch,
                             int threads)
 {
-    const fastlr_table *table = fastlr_table_of(dtype);
-    survey y = {table, spans, count, table->rules[0]->size, 1, scratch};
-    fastlr_stats stats = survey_all(&y, threads);
+    work w = {.spans = spans, .count = count, .table = fastlr_table_of(dtype), .scale = 1, .partial = scratch};
+    w.size = w.table->rules[0]->size;
+    fastlr_stats stats = gauge_all(&w, threads);
     if (stats.finite && stats.largest != 0 && (stats.largest < LEAST || stats.largest > MOST)) {
-        y.scale = stats.largest < LEAST ? 0x1p540 : 0x1p-540;
-        stats.norm = survey_all(&y, threads).norm / y.scale;
+        w.scale = stats.largest < LEAST ? 0x1p540 : 0x1p-540;
+        stats.norm = gauge_all(&w, threads).norm / w.scale;
     }
     return stats;
 }

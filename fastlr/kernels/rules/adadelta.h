@@ -12,9 +12,9 @@ typedef struct {
     real a, eps; /* a = 1 − ρ */
 } adadelta_step;
 
-PER_STEP adadelta_step adadelta_at(const adadelta_hyper *o, int64_t t, double *rate)
+PER_STEP adadelta_step adadelta_at(const adadelta_hyper *o, int64_t t, pace *x)
 {
-    (void)t, (void)rate;
+    (void)t, (void)x;
     return (adadelta_step){(real)(1 - o->rho), positive(o->eps)};
 }
 

@@ -5,20 +5,20 @@
  *     p ← p − η (m / c1) / (√(v / c2) + ε)              ck = 1 − bkᵗ
  *       = p − (η √c2 / c1) m / (√v + ε √c2)
  *
- * AdamW is this rule with decoupled decay in the apply step.
+ * or with ε in the place of ε √c2: epsilon-hat, as in Keras. AdamW is this rule with decoupled decay in the apply step.
  */
 typedef struct {
-    double b1, b2, eps;
+    double b1, b2, eps, hat;
 } adam_hyper;
 typedef struct {
     real a1, a2, eps; /* ak = 1 − bk */
 } adam_step;
 
-PER_STEP adam_step adam_at(const adam_hyper *o, int64_t t, double *rate)
+PER_STEP adam_step adam_at(const adam_hyper *o, int64_t t, pace *x)
 {
     const double c1 = complement(o->b1, t), c2 = complement(o->b2, t);
-    *rate *= sqrt(c2) / c1;
-    return (adam_step){(real)(1 - o->b1), (real)(1 - o->b2), positive(o->eps * sqrt(c2))};
+    x->rate *= sqrt(c2) / c1;
+    return (adam_step){(real)(1 - o->b1), (real)(1 - o->b2), positive(o->hat != 0 ? o->eps : o->eps * sqrt(c2))};
 }
 
 PER_ELEMENT out adam(real g, real m, real v, adam_step h)
@@ -30,6 +30,27 @@ PER_ELEMENT out adam(real g, real m, real v, adam_step h)
 
 #define RULE adam
 #define STATES 2
+#include "../sweep.h"
+
+/* Cautious: u has the sign of m, so that the read before the step is one of g and m. */
+typedef adam_hyper adam_cautious_hyper;
+typedef adam_step adam_cautious_step;
+#define adam_cautious_at adam_at
+
+PER_ELEMENT out adam_cautious(real g, real m, real v, adam_step h)
+{
+    return adam(g, m, v, h);
+}
+
+PER_ELEMENT real adam_cautious_heading(real g, real m, real v, adam_step h)
+{
+    (void)v;
+    return average(m, g, h.a1);
+}
+
+#define RULE adam_cautious
+#define STATES 2
+#define CAUTIOUS
 #include "../sweep.h"
 
 /* AMSGrad: Reddi, Kale & Kumar (2018), with Adam's bias corrections as torch has them: the maximum is taken over the
@@ -52,4 +73,24 @@ PER_ELEMENT out amsgrad(real g, real m, real v, real x, amsgrad_step h)
 
 #define RULE amsgrad
 #define STATES 3
+#include "../sweep.h"
+
+typedef amsgrad_hyper amsgrad_cautious_hyper;
+typedef amsgrad_step amsgrad_cautious_step;
+#define amsgrad_cautious_at amsgrad_at
+
+PER_ELEMENT out amsgrad_cautious(real g, real m, real v, real x, amsgrad_step h)
+{
+    return amsgrad(g, m, v, x, h);
+}
+
+PER_ELEMENT real amsgrad_cautious_heading(real g, real m, real v, real x, amsgrad_step h)
+{
+    (void)v, (void)x;
+    return average(m, g, h.a1);
+}
+
+#define RULE amsgrad_cautious
+#define STATES 3
+#define CAUTIOUS
 #include "../sweep.h"

@@ -1,27 +1,29 @@
-/* RAdam: Liu et al. (2020), Algorithm 2, with torch's ε, beside the uncorrected root.
+/* RAdam: Liu et al. (2020), Algorithm 2, with torch's ε, beside the uncorrected root. r and ρ: rectify.h.
  *
  *     m ← b1 m + (1 − b1) g                             ck = 1 − bkᵗ
- *     v ← b2 v + (1 − b2) g²                            ρ∞ = 2 / (1 − b2) − 1,  ρ = ρ∞ − 2 t b2ᵗ / c2
- *     p ← p − η r (m / c1) √c2 / (√v + ε)               ρ > 5:  r² = (ρ − 4)(ρ − 2) ρ∞ / ((ρ∞ − 4)(ρ∞ − 2) ρ)
- *     p ← p − η m / c1                                  ρ ≤ 5:  too few gradients to trust v
+ *     v ← b2 v + (1 − b2) g²
+ *     p ← p − η r (m / c1) √c2 / (√v + ε)               ρ > 5
+ *     p ← p − η m / c1                                  ρ ≤ 5
+ *
+ * or with ε √c2 in the place of ε: beside the corrected root, as in TensorFlow Addons and optax.
  */
 typedef struct {
-    double b1, b2, eps;
+    double b1, b2, eps, beside;
 } radam_hyper;
 typedef struct {
     real a1, a2, eps; /* ak = 1 − bk */
     bool rectified;
 } radam_step;
 
-PER_STEP radam_step radam_at(const radam_hyper *o, int64_t t, double *rate)
+PER_STEP radam_step radam_at(const radam_hyper *o, int64_t t, pace *x)
 {
-    const double c1 = complement(o->b1, t), c2 = complement(o->b2, t);
-    const double most = 2 / (1 - o->b2) - 1, rho = most - 2 * (double)t * (1 - c2) / c2;
-    const bool rectified = rho > 5;
-    *rate /= c1;
+    const double r = rectification(o->b2, t);
+    const bool rectified = r != 0;
+    x->rate /= complement(o->b1, t);
     if (rectified)
-        *rate *= sqrt(c2 * ((rho - 4) * (rho - 2) * most) / ((most - 4) * (most - 2) * rho));
-    return (radam_step){(real)(1 - o->b1), (real)(1 - o->b2), positive(o->eps), rectified};
+        x->rate *= r;
+    const real eps = positive(o->beside != 0 ? o->eps * sqrt(complement(o->b2, t)) : o->eps);
+    return (radam_step){(real)(1 - o->b1), (real)(1 - o->b2), eps, rectified};
 }
 
 PER_ELEMENT out radam(real g, real m, real v, radam_step h)

@@ -5,21 +5,24 @@
  *     d = g / (√v + ε)        or   g / (√(v − a²) + ε)       (centered)
  *     p ← p − η d             or   b ← μ b + d, p ← p − η b  (momentum)
  *
+ * or with ε inside the root, as in Keras: g / √(v + ε), g / √(v − a² + ε).
  * A rule for each set of buffers, so that no step moves bytes that it does not need.
  */
 typedef struct {
-    double alpha, eps, mu;
+    double alpha, eps, mu, within;
 } rmsprop_hyper;
 typedef struct {
-    real a1, eps, mu; /* a1 = 1 − α */
+    real a1, inside, outside, mu; /* a1 = 1 − α; ε is inside or outside, the other is 0 */
 } rmsprop_step;
 typedef rmsprop_hyper rmsprop_momentum_hyper, rmsprop_centered_hyper, rmsprop_centered_momentum_hyper;
 typedef rmsprop_step rmsprop_momentum_step, rmsprop_centered_step, rmsprop_centered_momentum_step;
 
-PER_STEP rmsprop_step rmsprop_at(const rmsprop_hyper *o, int64_t t, double *rate)
+PER_STEP rmsprop_step rmsprop_at(const rmsprop_hyper *o, int64_t t, pace *x)
 {
-    (void)t, (void)rate;
-    return (rmsprop_step){(real)(1 - o->alpha), positive(o->eps), (real)o->mu};
+    (void)t, (void)x;
+    const real eps = positive(o->eps);
+    const bool within = o->within != 0;
+    return (rmsprop_step){(real)(1 - o->alpha), within ? eps : 0, within ? 0 : eps, (real)o->mu};
 }
 #define rmsprop_momentum_at rmsprop_at
 #define rmsprop_centered_at rmsprop_at
@@ -28,7 +31,7 @@ PER_STEP rmsprop_step rmsprop_at(const rmsprop_hyper *o, int64_t t, double *rate
 PER_ELEMENT out rmsprop(real g, real v, rmsprop_step h)
 {
     v = average(v, square(g), h.a1);
-    return (out){.u = g / (root(v) + h.eps), .s0 = v};
+    return (out){.u = g / (root(v + h.inside) + h.outside), .s0 = v};
 }
 
 #define RULE rmsprop
@@ -50,7 +53,7 @@ PER_ELEMENT out rmsprop_centered(real g, real v, real a, rmsprop_step h)
 {
     v = average(v, square(g), h.a1);
     a = average(a, g, h.a1);
-    return (out){.u = g / (root(v - a * a) + h.eps), .s0 = v, .s1 = a};
+    return (out){.u = g / (root(v - a * a + h.inside) + h.outside), .s0 = v, .s1 = a};
 }
 
 #define RULE rmsprop_centered

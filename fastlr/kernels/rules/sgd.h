@@ -16,9 +16,9 @@ typedef struct {
 typedef momentum_hyper sgd_hyper;
 typedef momentum_step sgd_step;
 
-PER_STEP momentum_step momentum_at(const momentum_hyper *o, int64_t t, double *rate)
+PER_STEP momentum_step momentum_at(const momentum_hyper *o, int64_t t, pace *x)
 {
-    (void)rate;
+    (void)x;
     return (momentum_step){(real)o->mu, (real)(1 - o->dampening), t == 1 || o->mu == 0, o->nesterov != 0};
 }
 #define sgd_at momentum_at
@@ -41,4 +41,23 @@ PER_ELEMENT out momentum(real g, real b, momentum_step h)
 
 #define RULE momentum
 #define STATES 1
+#include "../sweep.h"
+
+typedef momentum_hyper momentum_cautious_hyper;
+typedef momentum_step momentum_cautious_step;
+#define momentum_cautious_at momentum_at
+
+PER_ELEMENT out momentum_cautious(real g, real b, momentum_step h)
+{
+    return momentum(g, b, h);
+}
+
+PER_ELEMENT real momentum_cautious_heading(real g, real b, momentum_step h)
+{
+    return momentum(g, b, h).u;
+}
+
+#define RULE momentum_cautious
+#define STATES 1
+#define CAUTIOUS
 #include "../sweep.h"

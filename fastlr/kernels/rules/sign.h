@@ -15,9 +15,9 @@ typedef struct {
     real a1, a2; /* ak = 1 − bk */
 } lion_step;
 
-PER_STEP lion_step lion_at(const lion_hyper *o, int64_t t, double *rate)
+PER_STEP lion_step lion_at(const lion_hyper *o, int64_t t, pace *x)
 {
-    (void)t, (void)rate;
+    (void)t, (void)x;
     return (lion_step){(real)(1 - o->b1), (real)(1 - o->b2)};
 }
 
@@ -30,6 +30,25 @@ PER_ELEMENT out lion(real g, real m, lion_step h)
 #define STATES 1
 #include "../sweep.h"
 
+typedef lion_hyper lion_cautious_hyper;
+typedef lion_step lion_cautious_step;
+#define lion_cautious_at lion_at
+
+PER_ELEMENT out lion_cautious(real g, real m, lion_step h)
+{
+    return lion(g, m, h);
+}
+
+PER_ELEMENT real lion_cautious_heading(real g, real m, lion_step h)
+{
+    return average(m, g, h.a1);
+}
+
+#define RULE lion_cautious
+#define STATES 1
+#define CAUTIOUS
+#include "../sweep.h"
+
 typedef struct {
     double beta;
 } signum_hyper;
@@ -37,9 +56,9 @@ typedef struct {
     real a; /* 1 − β */
 } signum_step;
 
-PER_STEP signum_step signum_at(const signum_hyper *o, int64_t t, double *rate)
+PER_STEP signum_step signum_at(const signum_hyper *o, int64_t t, pace *x)
 {
-    (void)t, (void)rate;
+    (void)t, (void)x;
     return (signum_step){(real)(1 - o->beta)};
 }
 

@@ -1,0 +1,69 @@
+"""Rules that find their rate themselves, with no number tuned, against Adam whose rate was searched, on the digits.
+
+Adam's rate is the best of twelve Bayesian trials by the loss on a validation set taken from the training data; the test
+set decides nothing. Prodigy and D-Adaptation see the same batches and have the same linear decay to zero; AdGD and
+Polyak's rule need the whole data at each step. D-Adaptation is there for the record: its estimate grows too slowly for
+a run as short as this.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+import fastlr
+from examples import main
+from fastlr import plots, tune
+from fastlr.demo.comparison import linear_to_zero
+from fastlr.demo.digits import load
+from fastlr.demo.network import Network
+from fastlr.demo.objectives import Batches
+
+STEPS = 400
+SEEDS = 3
+FREE = {
+    "Prodigy": (lambda p: fastlr.Prodigy(p, lr=linear_to_zero(1.0, STEPS)), 64),
+    "D-Adapt Adam": (lambda p: fastlr.DAdaptAdam(p, lr=linear_to_zero(1.0, STEPS)), 64),
+    "AdGD": (lambda p: fastlr.AdGD(p), None),
+    "Polyak": (lambda p: fastlr.Polyak(p), None),
+}
+
+
+def problem(seed: int, held_out: int = 0, batch: int | None = 64) -> Batches:
+    data = load()
+    network = Network((64, 64, 10), seed)
+    return Batches(network, data.train_x[held_out:], data.train_labels[held_out:], batch, seed)
+
+
+def candidate(lr: float):
+    data, objective = load(), problem(100, held_out=300)
+    opt = fastlr.Adam(objective.params, lr=linear_to_zero(lr, STEPS))
+    held = data.train_x[:300], data.train_labels[:300]
+    return objective, objective.params, opt, lambda p: objective.network.evaluate(*held)[0]
+
+
+def trained(build, batch: int | None, seed: int) -> tuple[float, fastlr.History]:
+    data, objective = load(), problem(seed, batch=batch)
+    history = fastlr.train(objective, objective.params, build(objective.params), STEPS, progress=False)
+    return objective.network.evaluate(data.test_x, data.test_labels)[1], history
+
+
+def run(png: str) -> dict[str, Any]:
+    best = tune.search(candidate, {"lr": (1e-5, 1.0)}, budget=12, steps=STEPS, storage=None, progress=False).best["lr"]
+    builders = {f"Adam, searched {best:.2g}": (lambda p: fastlr.Adam(p, lr=linear_to_zero(best, STEPS)), 64), **FREE}
+    runs = {name: [trained(build, batch, seed) for seed in range(SEEDS)] for name, (build, batch) in builders.items()}
+
+    figure, (ax,) = plots.panels(1, "Digits: a searched rate against none", (6.4, 4.2))
+    for (name, some), colour in zip(runs.items(), plots.COLOURS, strict=False):
+        accuracy = np.mean([a for a, _ in some])
+        ax.plot(some[0][1].loss, color=colour, linewidth=1, label=f"{name}: {accuracy:.1%}")
+    ax.set_yscale("log")
+    ax.legend(frameon=False)
+    plots.label(ax, f"training loss; test accuracy, mean of {SEEDS} seeds", "step")
+    plots.finish(figure, png)
+    return {f"test accuracy, {name}": float(np.mean([a for a, _ in some])) for name, some in runs.items()}
+
+
+if __name__ == "__main__":
+    main(run, "lr_free")

@@ -1,0 +1,5 @@
+#ifdef __x86_64__
+#define TARGET "avx2"
+#define EVALUATE fastlr_evaluate_avx2
+#include "../curves.h"
+#endif

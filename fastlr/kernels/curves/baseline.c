@@ -1,0 +1,2 @@
+#define EVALUATE fastlr_evaluate_baseline
+#include "../curves.h"

@@ -1,0 +1,46 @@
+/* AdEMAMix: Pagliardini et al. (2024), Algorithm 1: Adam with a second, much slower average of gradients beside the first.
+ *
+ *     m ← b1 m + (1 − b1) g                             c1 = 1 − b1ᵗ,  c2 = 1 − b2ᵗ
+ *     n ← β n + (1 − β) g                               not corrected
+ *     v ← b2 v + (1 − b2) g²
+ *     p ← p − η (m / c1 + α n) / (√(v / c2) + ε)
+ *
+ * Over the first T steps α grows from 0 in a straight line, and β from b1 so that the half-life of what n remembers does:
+ *
+ *     s = t / T        α = s α∞        1 / ln β = (1 − s) / ln b1 + s / ln b3
+ */
+typedef struct {
+    double b1, b2, b3, alpha, eps, warmup;
+} ademamix_hyper;
+typedef struct {
+    real a1, a2, a3, k, eps; /* ak = 1 − bk, a3 = 1 − β, k = α c1 */
+} ademamix_step;
+
+/* 1 / ln b; 0 where b is. */
+PER_STEP double half_life(double b)
+{
+    return b > 0 ? 1 / logarithm(b) : 0;
+}
+
+PER_STEP ademamix_step ademamix_at(const ademamix_hyper *o, int64_t t, pace *x)
+{
+    const double c1 = complement(o->b1, t), c2 = complement(o->b2, t);
+    const double s = (double)t < o->warmup ? (double)t / o->warmup : 1;
+    const double slow = (1 - s) * half_life(o->b1) + s * half_life(o->b3);
+    const double b3 = s < 1 && slow < 0 ? exponential(1 / slow) : o->b3;
+    x->rate *= sqrt(c2) / c1;
+    return (ademamix_step){(real)(1 - o->b1), (real)(1 - o->b2), (real)(1 - b3), (real)(s * o->alpha * c1),
+                           positive(o->eps * sqrt(c2))};
+}
+
+PER_ELEMENT out ademamix(real g, real m, real n, real v, ademamix_step h)
+{
+    m = average(m, g, h.a1);
+    n = average(n, g, h.a3);
+    v = average(v, square(g), h.a2);
+    return (out){.u = (m + h.k * n) / (root(v) + h.eps), .s0 = m, .s1 = n, .s2 = v};
+}
+
+#define RULE ademamix
+#define STATES 3
+#include "../sweep.h"

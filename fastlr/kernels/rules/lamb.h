@@ -1,0 +1,59 @@
+/* LAMB: You et al. (2020), Algorithm 2, in the order of adam.h: Adam whose step is as long as the tensor, times the rate.
+ *
+ *     m ← b1 m + a g                                     a = 1 − b1, or 1 without averaging
+ *     v ← b2 v + (1 − b2) g²
+ *     u = (m / c1) / (√(v / c2) + ε) + λ p               ck = 1 − bkᵗ
+ *       = √c2 / c1 (m / (√v + ε √c2)) + λ p
+ *     p ← p − η r u                                      r = ‖p‖ / ‖u‖, or 1 where either is 0 or nothing adapts
+ *
+ * The norms need u, so that the first read makes m and v too; it writes nothing, and the second makes them again.
+ */
+typedef struct {
+    double b1, b2, eps, decay, averaging, always, clip;
+} lamb_hyper;
+typedef struct {
+    real a1, a2, eps, weight, gain, decay; /* ak = 1 − bk; weight = a; gain = √c2 / c1 */
+} lamb_step;
+
+/* ‖p‖ / ‖u‖ of their squares. */
+PER_STEP double ratio_of(double p, double u)
+{
+    return p > 0 && u > 0 ? sqrt(p) / sqrt(u) : 1;
+}
+
+PER_STEP lamb_step lamb_at(const lamb_hyper *o, int64_t t, pace *x)
+{
+    const double c1 = complement(o->b1, t), c2 = complement(o->b2, t);
+    if (x->sums && (o->decay != 0 || o->always != 0)) {
+        const double ratio = ratio_of(x->sums->sum[0], x->sums->sum[1]);
+        x->rate = within(x->rate * (o->clip != 0 && ratio > 1 ? 1 : ratio));
+    }
+    const real a1 = (real)(1 - o->b1);
+    return (lamb_step){.a1 = a1,
+                       .a2 = (real)(1 - o->b2),
+                       .eps = positive(o->eps * sqrt(c2)),
+                       .weight = o->averaging != 0 ? a1 : 1,
+                       .gain = (real)(sqrt(c2) / c1),
+                       .decay = (real)o->decay};
+}
+
+PER_ELEMENT out lamb(real g, real p, real m, real v, lamb_step h)
+{
+    m = (m - h.a1 * m) + h.weight * g;
+    v = average(v, square(g), h.a2);
+    const real u = h.gain * (m / (root(v) + h.eps));
+    return (out){.u = h.decay != 0 ? u + h.decay * p : u, .s0 = m, .s1 = v};
+}
+
+PER_ELEMENT sums lamb_survey(real g, real p, real m, real v, lamb_step h)
+{
+    const double x = (double)p, u = (double)lamb(g, p, m, v, h).u;
+    return (sums){.t0 = x * x, .t1 = u * u};
+}
+
+#define RULE lamb
+#define STATES 2
+#define SEES_P
+#define SURVEY 2
+#define SCOPE FASTLR_TENSOR
+#include "../sweep.h"

@@ -1,0 +1,195 @@
+"""Writes docs/rules.md: every rule with its formula, state, cost and source, from the classes and the kernels' table.
+
+    python tools/rules_page.py [--check]
+
+Nothing about a rule is typed here but which peers have it. Formula, summary and source are the docstring's; states, and
+the kernels that a class chooses among, are what it chooses; passes and bytes are the kernels' own: _core.rule_info().
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import itertools
+import pathlib
+import re
+import sys
+
+import fastlr
+from fastlr import _core
+from fastlr.groups import Group
+from fastlr.optimizer import Optimizer
+
+PAGE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "rules.md"
+SIZE = 4  # bytes of a float32
+
+# Which peers have a rule compiled for the CPU. tests/test_docs.py compares with those that are installed.
+FUSED = {
+    "SGD",
+    "Adam",
+    "AdamW",
+    "AMSGrad",
+    "Adagrad",
+}  # torch 2.13, fused=True: aten/src/ATen/native/cpu/Fused*Kernel.cpp
+DEEPSPEED = {"Adam", "AdamW", "Adagrad", "Lion"}  # 0.19, csrc/adam, csrc/adagrad, csrc/lion
+# torch.compile of torch.optim's, by Inductor
+TORCH = {"SparseAdam": "SparseAdam", "AMSGrad": "Adam"} | {
+    name: name
+    for name in (
+        *("ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "RAdam", "RMSprop"),
+        *("Rprop", "SGD"),
+    )
+}
+# jax.jit of optax' 0.2, by XLA; some of other semantics: see the docstrings
+OPTAX = {
+    "AMSGrad": "amsgrad",
+    "AdEMAMix": "contrib.ademamix",
+    "AdaBelief": "adabelief",
+    "Adadelta": "adadelta",
+    "Adafactor": "adafactor",
+    "Adagrad": "adagrad",
+    "Adam": "adam",
+    "AdamW": "adamw",
+    "Adamax": "adamax",
+    "Adan": "adan",
+    "LAMB": "lamb",
+    "LARS": "lars",
+    "Lion": "lion",
+    "Muon": "contrib.muon",
+    "NAdam": "nadam",
+    "NovoGrad": "novograd",
+    "Prodigy": "contrib.prodigy",
+    "RAdam": "radam",
+    "RMSprop": "rmsprop",
+    "Rprop": "rprop",
+    "SGD": "sgd",
+    "SignSGD": "sign_sgd",
+    "Yogi": "yogi",
+}
+
+HEAD = """\
+# The rules
+
+Made by `python tools/rules_page.py` from the classes and the kernels' table; not to be edited.
+
+*Bytes* are what one step moves for each float32 parameter, at most: everything that it reads or writes, gradients,
+parameters, state; float64 moves twice as many. *Passes* is how often it reads the gradients. `clip_norm` and a policy
+for `nonfinite` read them once more. Where a class has several kernels, its hyper-parameters choose: one line each.
+What has a star needs more memory or work, or less, than the kernel says: see its section. *Elsewhere* has the peers
+that have the rule compiled for CPUs: torch's `fused=True`, DeepSpeed, and, compiled when first called, optax under
+`jax.jit` (XLA) and torch.optim under `torch.compile` (Inductor). Their ε and bias corrections may differ: see
+`help(fastlr.Adam)`.
+"""
+
+
+def classes() -> dict[str, type[Optimizer]]:
+    """Every optimizer that the package exports."""
+    found = {name: getattr(fastlr, name) for name in fastlr.__all__}
+    return {
+        name: cls
+        for name, cls in sorted(found.items(), key=lambda item: item[0].casefold())
+        if inspect.isclass(cls) and issubclass(cls, Optimizer) and not inspect.isabstract(cls)
+    }
+
+
+def variants(cls: type[Optimizer]) -> list[tuple[str, tuple[str, ...]]]:
+    """(kernel, states) of each kernel that the class chooses for its defaults with up to two switched on or off."""
+    own = inspect.signature(cls).parameters
+    checks = cls.checks()
+    defaults = {name: x.default for name, x in own.items() if name in checks} | {"lr_scale": 1.0}
+    switches = {name: not x if isinstance(x, bool) else 0.5 for name, x in defaults.items() if x is False or x == 0}
+    switches |= {name: False for name, x in defaults.items() if x is True}
+    found: dict[str, tuple[str, ...]] = {}
+    for names in itertools.chain.from_iterable(itertools.combinations(switches, n) for n in range(3)):
+        group = Group("", checks, {**defaults, **{name: switches[name] for name in names}}, [False])
+        try:
+            group.check()
+            cls.kernel(group)
+            rule, states = cls.variant([group])
+        except ValueError:  # a combination that the rule refuses
+            continue
+        found.setdefault(rule, states)
+    return list(found.items())
+
+
+def special(cls: type[Optimizer]) -> bool:
+    """Whether state or cost is not what the kernel's entry says: states of other shapes, inputs made by the step."""
+    return any(
+        getattr(inspect.getattr_static(cls, name), "__func__", None)
+        is not getattr(inspect.getattr_static(Optimizer, name), "__func__", None)
+        for name in ("layout", "derived")
+    )
+
+
+def elsewhere(name: str) -> str:
+    peers = [("torch fused", FUSED), ("DeepSpeed", DEEPSPEED), ("optax jit", OPTAX), ("torch.compile", TORCH)]
+    return ", ".join(peer for peer, has in peers if name in has) or "–"
+
+
+def part(cls: type[Optimizer], title: str) -> str:
+    """A section of the docstring, without its heading."""
+    found = re.search(rf"^{title}\n-+\n(.*?)(?=^\w[^\n]*\n-+\n|\Z)", inspect.getdoc(cls) or "", re.S | re.M)
+    return found[1].strip() if found else ""
+
+
+def formula(cls: type[Optimizer]) -> str:
+    lines = (inspect.getdoc(cls) or "").partition("\nParameters\n")[0].splitlines()
+    block = [line for line in lines if line.startswith("    ") or not line]
+    return inspect.cleandoc("\n".join(block)).strip()
+
+
+def state_of(cls: type[Optimizer], states: tuple[str, ...]) -> str:
+    return (", ".join(f"`{key}`" for key in states) or "none") + ("\\*" if special(cls) else "")
+
+
+def row(name: str, cls: type[Optimizer]) -> str:
+    kernels = variants(cls)
+    info = [_core.rule_info(rule) for rule, _ in kernels]
+    star = "\\*" if special(cls) else ""
+    cells = (
+        f"[{name}](#{name.lower()})",
+        "<br>".join(f"`{rule}`" for rule, _ in kernels),
+        "<br>".join(state_of(cls, states) for _, states in kernels),
+        "<br>".join(f"{SIZE * x['accesses']}{star}" for x in info),
+        "<br>".join(f"{x['passes']}{star}" for x in info),
+        elsewhere(name),
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def section(name: str, cls: type[Optimizer]) -> str:
+    summary = (inspect.getdoc(cls) or "").splitlines()[0]
+    lines = [f"## {name}", summary, f"```text\n{formula(cls)}\n```"]
+    if special(cls):
+        lines.append("\\* " + " ".join(part(cls, "Notes").split()))
+    lines.append("Source: " + " ".join(part(cls, "References").split()))
+    return "\n\n".join(lines)
+
+
+def page() -> str:
+    rules = classes()
+    table = [
+        "| rule | kernel | state | bytes | passes | elsewhere |",
+        "| ---- | ------ | ----- | ----: | -----: | --------- |",
+        *(row(name, cls) for name, cls in rules.items()),
+    ]
+    sections = [section(name, cls) for name, cls in rules.items()]
+    return "\n".join([HEAD, *table, "", "\n\n".join(sections), ""])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; end with 1 if the page is not up to date")
+    made = page()
+    if not parser.parse_args().check:
+        PAGE.parent.mkdir(exist_ok=True)
+        PAGE.write_text(made, encoding="utf-8")
+        return 0
+    old = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    sys.stdout.writelines(difflib.unified_diff(old.splitlines(True), made.splitlines(True), "committed", "made"))
+    return int(made != old)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
