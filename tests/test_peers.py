@@ -180,8 +180,6 @@ def test_optax_in_float64(jax, case):
     kwargs = dict(kwargs)
     own = ("adamw", "lion", "ademamix", "lamb", "novograd", "schedule_free_adamw")
     coupled = kwargs.pop("weight_decay", 0.0) if name not in own else 0.0
-    own = name in ("adamw", "lion", "ademamix", "schedule_free_adamw")
-    coupled = 0.0 if own else kwargs.pop("weight_decay", 0.0)
     with jax.enable_x64(True):
         make = getattr(optax, name, None) or getattr(optax.contrib, name)
         theirs = optax.chain(optax.add_decayed_weights(coupled), make(0.01, **kwargs))
