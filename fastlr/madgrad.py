@@ -42,7 +42,7 @@ class MADGRAD(Optimizer):
     -----
     Not in torch or optax. The same update as the authors' ``madgrad.MADGRAD`` up to rounding. That accepts ε = 0; for
     μ = 0 it does not keep x₀ but computes it back from p in each step; and its t is the model's, here it is the
-    parameter's own. The cube root is right within 5/3 roundings and has the same bits on every machine. x₀ is the
+    parameter's own. The cube root is right within 1.71 roundings and has the same bits on every machine. x₀ is the
     parameter before its first step: state ``x0``, 0 until then, beside ``s`` and ``v`` (grad_sum_sq). Moves 32 bytes a
     float32 parameter.
 
@@ -89,8 +89,8 @@ class MADGRAD(Optimizer):
     def kernel(group: Group) -> tuple[float, ...]:
         if group.decoupled_weight_decay and group.weight_decay > 0 and group.momentum == 0:
             raise ValueError(
-                f"decoupled_weight_decay needs momentum > 0, got {group.momentum!r}: without it, p forgets all that was "
-                "not in a gradient; add the decay to the gradient, or choose a momentum"
+                f"decoupled_weight_decay needs momentum > 0, got {group.momentum!r}: without it p forgets what was no "
+                "gradient; leave decoupled_weight_decay False, or choose a momentum"
             )
         return group.momentum, group.eps
 

@@ -15,11 +15,12 @@ function, all with one signature:
     grad_scale    multiplies g before all else
     return        new parameters and a new state; nothing given is written
 
-State: sgd `b` (only with momentum); madgrad `s`, `v`, `x0`; adagrad `s`; rmsprop `v`, with centered `a`, with momentum `b`; adam, adamw, radam,
+State: sgd `b` (only with momentum); adagrad `s`; rmsprop `v`, with centered `a`, with momentum `b`; adam, adamw, radam,
 adopt, qhadam and yogi `m`, `v`; amsgrad `m`, `v`, `x`; adamax `m`, `n`; adadelta `v`, `d`; adabelief `m`, `s`; ademamix
-`m`, `n`, `v`; adan `m`, `d`, `n`, `last`; qhm `b`; rprop `s`, `last`; laprop `m`, `v` and the number `rates`; nadam
-`m`, `v` and the number `product`; signum and lion `m`. Weight decay is added to the gradient (g + λp); in ademamix,
-adamw, adan, laprop and the sign rules it is taken off the parameters (ηλp); `decoupled_weight_decay` chooses.
+`m`, `n`, `v`; adan `m`, `d`, `n`, `last`; qhm `b`; rprop `s`, `last`; madgrad `s`, `v`, `x0`; laprop `m`, `v` and the
+number `rates`; nadam `m`, `v` and the number `product`; signum and lion `m`. Weight decay is added to the gradient
+(g + λp); in ademamix, adamw, adan, laprop and the sign rules it is taken off the parameters (ηλp);
+`decoupled_weight_decay` chooses.
 `eps_mode` "keras" puts ε where Keras or TensorFlow have it.
 
 As in the kernels, overflow gives inf and a root of what is negative NaN, without a warning.

@@ -144,8 +144,8 @@ def roundoffs(x: np.ndarray, reference: type) -> float:
     return float(error / np.finfo(x.dtype).epsneg)
 
 
-# 5/3 for the root, 1 for the division, and what of their product and of Newton's error is left.
-BOUND = 5 / 3 + 1 + 0.001
+# 1.71 for the root, 1 for the division, and what is of second order.
+BOUND = 2.72
 
 
 def test_cube_root_of_every_mantissa_in_float32():

@@ -104,7 +104,7 @@ def main() -> int:
         if not arguments.rules:
             rows |= {f"factored.h:{line}": pool.submit(of_line, line) for line in factored()}
         for name, row in rows.items():
-            cells = [f"{unit.stem} {n}{'' if good else '!'}" for unit, (n, good) in zip(units, row.result(), strict=True)]
+            cells = [f"{unit.stem} {n}" for unit, (n, _) in zip(units, row.result(), strict=True)]
             print(f"{name:26} {'   '.join(cells)}", flush=True)
             failed += any(not good for _, good in row.result())
     print(f"{failed} not vectorised" if failed else f"all vectorised by {cc}")
