@@ -20,7 +20,7 @@ CLASSES = {
     "radam": fastlr.RAdam,
     "adabelief": fastlr.AdaBelief,
     "asgd": fastlr.ASGD,
-    "ftrl": fastlr.Ftrl,
+    "ftrl": fastlr.FTRL,
     "schedule_free_sgd": fastlr.ScheduleFreeSGD,
     "schedule_free_adamw": fastlr.ScheduleFreeAdamW,
     "adan": fastlr.Adan,
