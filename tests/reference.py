@@ -17,9 +17,10 @@ function, all with one signature:
 
 State: sgd `b` (only with momentum); adagrad `s`; rmsprop `v`, with centered `a`, with momentum `b`; adam, adamw, radam,
 adopt, qhadam and yogi `m`, `v`; amsgrad `m`, `v`, `x`; adamax `m`, `n`; adadelta `v`, `d`; adabelief `m`, `s`; ademamix
-`m`, `n`, `v`; adan `m`, `d`, `n`, `last`; qhm `b`; rprop `s`, `last`; laprop `m`, `v` and the number `rates`; nadam
-`m`, `v` and the number `product`; signum and lion `m`. Weight decay is added to the gradient (g + λp); in ademamix,
-adamw, adan, laprop and the sign rules it is taken off the parameters (ηλp); `decoupled_weight_decay` chooses.
+`m`, `n`, `v`; adan `m`, `d`, `n`, `last`; qhm `b`; rprop `s`, `last`; madgrad `s`, `v`, `x0`; laprop `m`, `v` and the
+number `rates`; nadam `m`, `v` and the number `product`; signum and lion `m`. Weight decay is added to the gradient
+(g + λp); in ademamix, adamw, adan, laprop and the sign rules it is taken off the parameters (ηλp);
+`decoupled_weight_decay` chooses.
 `eps_mode` "keras" puts ε where Keras or TensorFlow have it.
 
 As in the kernels, overflow gives inf and a root of what is negative NaN, without a warning.
@@ -428,6 +429,18 @@ def prodigy(
         most = np.maximum(most, estimate)
         d = np.minimum(most, d * growth_rate)
     return p, {"m": m, "v": v, "s": s, "x0": x0, "d": d, "r": r, "most": most}
+
+
+@rule
+def madgrad(p, g, state, t, *, lr=1e-2, momentum=0.9, weight_decay=0.0, eps=1e-6, decoupled_weight_decay=False):
+    """Defazio & Jelassi (2021), Algorithm 1; η + ε for η and the decay as in the authors' code."""
+    g = g if decoupled_weight_decay else coupled(p, g, weight_decay)
+    rate = lr + eps if lr != 0 else lr
+    k, x0 = rate * np.sqrt(t + 0 * rate), state.get("x0", p)
+    s, v = state.get("s", 0.0) + k * g, state.get("v", 0.0) + k * (g * g)
+    z = x0 - s / (np.cbrt(v) + eps)
+    moved = fading(momentum) * p + (1 - momentum) * z
+    return moved - decoupled(p, 0, rate, weight_decay if decoupled_weight_decay else 0), {"s": s, "v": v, "x0": x0}
 
 
 @rule
