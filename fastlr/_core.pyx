@@ -19,6 +19,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.ref cimport Py_INCREF
 from libc.float cimport DBL_MAX, FLT_MAX
 from libc.math cimport fabs
 from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
@@ -46,6 +47,7 @@ cdef extern from "fastlr.h" nogil:
     ctypedef struct fastlr_hyper:
         double lr, scale, l2, decay
         double rule[9]
+        const void *context
 
     ctypedef struct fastlr_step:
         pass
@@ -79,6 +81,7 @@ cdef extern from "fastlr.h" nogil:
         void (*survey)(size_t, const void *, const void *, void **, const fastlr_step *, size_t, fastlr_lanes *)
         void (*close)(const fastlr_hyper *, int64_t t, const fastlr_sums *, double *carry)
         fastlr_extent extent[5]
+        const void *context
 
     ctypedef struct fastlr_partial:
         pass
@@ -102,6 +105,7 @@ cdef extern from "fastlr.h" nogil:
         const fastlr_rule *, const fastlr_span *, size_t spans, bint zero, fastlr_sums *, fastlr_sums *, int threads
     )
     int fastlr_processors()
+    double fastlr_clip(double scale, double norm, double clip_norm)
 
     ctypedef struct fastlr_rows:
         size_t rows, width
@@ -298,6 +302,11 @@ cdef bint pin(object x, Py_buffer *view, char kind, bint writable) except -1:
 # ---- schedules ------------------------------------------------------------------------------------------------------
 
 include "_curve.pxi"
+
+
+# ---- other languages ------------------------------------------------------------------------------------------------
+
+include "_embed.pxi"
 
 
 # ---- one optimizer's step -------------------------------------------------------------------------------------------
@@ -649,8 +658,8 @@ cdef class Plan:
     ) except -1:
         """Clips `scale`, sets `norm`, and says whether to skip what is not finite; or raises."""
         norm[0] = fabs(scale[0]) * stats.norm
-        if clip_norm >= 0 and not norm[0] + 1e-6 <= clip_norm:
-            scale[0] *= clip_norm / (norm[0] + 1e-6)
+        if clip_norm >= 0:
+            scale[0] = fastlr_clip(scale[0], norm[0], clip_norm)
         if nonfinite == _PROPAGATE or (
             stats.finite and fabs(scale[0]) * stats.largest <= (<double>FLT_MAX if self.kind == c"f" else DBL_MAX)
         ):
@@ -791,7 +800,7 @@ cdef class Plan:
             c = &self.pieces[self.laid[k]]
             if apart or c.group != group or self.t[c.entry] + 1 != t:
                 group, t = c.group, self.t[c.entry] + 1
-                self.hypers[group].scale = scale
+                self.hypers[group].scale, self.hypers[group].context = scale, rule.context
                 numbers = self.numbers_of(self.carried, rule, self.laid[k])
                 memcpy(numbers, self.numbers_of(self.carry, rule, self.laid[k]), FASTLR_CARRY * sizeof(double))
                 sums = found

@@ -13,7 +13,10 @@
  *
  * One call at a time holds `busy`. It writes the job, opens the gate and moves `epoch`. A worker may enter while the gate
  * is open; the caller closes it when nothing is left to take, and waits for those inside, never for one still asleep.
+ *
+ * A build with FASTLR_NO_THREADS has serial.c instead.
  */
+#ifndef FASTLR_NO_THREADS
 #define _GNU_SOURCE
 #include "fastlr.h"
 #include "team.h"
@@ -317,3 +320,5 @@ void fastlr_parallel(size_t count, int threads, fastlr_task task, void *ctx)
     }
     atomic_store(&pool.last, now());
 }
+
+#endif
