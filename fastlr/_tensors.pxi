@@ -1,5 +1,5 @@
 # PyTorch's tensors as the entries of a plan: read where they lie, through DLPack's exchange table, which hands over
-# pointer, type and strides of a tensor in some fifty nanoseconds and makes no object. So all that a step rests on can be
+# pointer, type and strides of a tensor in some fifty nanoseconds and makes no object. So what a step rests on can be
 # looked at again at every step: anything in Python may have replaced it.
 
 cdef struct dl_tensor:

@@ -180,8 +180,6 @@ def test_optax_in_float64(jax, case):
     kwargs = dict(kwargs)
     own = ("adamw", "lion", "ademamix", "lamb", "novograd", "schedule_free_adamw")
     coupled = kwargs.pop("weight_decay", 0.0) if name not in own else 0.0
-    own = name in ("adamw", "lion", "ademamix", "schedule_free_adamw")
-    coupled = 0.0 if own else kwargs.pop("weight_decay", 0.0)
     with jax.enable_x64(True):
         make = getattr(optax, name, None) or getattr(optax.contrib, name)
         theirs = optax.chain(optax.add_decayed_weights(coupled), make(0.01, **kwargs))
@@ -284,6 +282,32 @@ def test_authors_package_in_float64(torch, name, matched):
             error = abs(x - other.detach().numpy()) / np.maximum(1, abs(x))
             assert error.max() <= tolerance, f"step {t}: off by {error.max():.3g}"
     assert opt.d > 0.1
+
+
+@pytest.mark.parametrize(
+    "hyper",
+    [
+        {},
+        {"momentum": 0.6, "eps": 0.01, "weight_decay": 0.1},
+        {"weight_decay": 0.1, "decouple_decay": True},
+        {"momentum": 0.0},
+    ],
+    ids=["default", "coupled", "decoupled", "no momentum"],
+)
+def test_madgrad_in_float64(torch, hyper):
+    package = pytest.importorskip("madgrad")
+    p, gradients = data()
+    other = torch.nn.Parameter(torch.from_numpy(p.copy()))
+    ours = {{"decouple_decay": "decoupled_weight_decay"}.get(key, key): x for key, x in hyper.items()}
+    opt, theirs = fastlr.MADGRAD(p, lr=rate, **ours), package.MADGRAD([other], **hyper)
+    for t, g in enumerate(gradients):
+        opt.step(g)
+        set_rate(theirs, rate(t))
+        other.grad = torch.from_numpy(g.copy())
+        theirs.step()
+        close(p, other.detach().numpy(), f"p, step {t}")
+        for key, name in ("s", "s"), ("v", "grad_sum_sq"):
+            close(opt.state[key], theirs.state[other][name].numpy(), f"{key}, step {t}")
 
 
 OPTAX_ESTIMATES = {"dadapt_adamw": fastlr.DAdaptAdam, "prodigy": fastlr.Prodigy}
