@@ -1,8 +1,8 @@
 # cython: language_level=3
 """What other modules may cimport: plain functions over plain C types, frozen by tests/test_embedding.py.
 
-They are frozen because Cython compares the text of each signature when a module that uses it is imported: new functions may
-be added, these may not be changed. `fastlr/__init__.pxd` has what users write and read.
+They are frozen because Cython compares the text of each signature when a module that uses it is imported: new
+functions may be added, these may not be changed. `fastlr/__init__.pxd` has what users write and read.
 """
 
 cdef int abi() noexcept nogil

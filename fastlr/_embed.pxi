@@ -1,7 +1,4 @@
 """For other languages: the functions of _core.pxd, the table in the capsule, rules made at run time."""
-from cpython.pycapsule cimport PyCapsule_New
-
-
 cdef extern from "fastlr.h" nogil:
     const int FASTLR_ABI, FASTLR_SCALARS, FASTLR_OK
     const char *FASTLR_CAPSULE

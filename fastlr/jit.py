@@ -109,8 +109,8 @@ def update(optimizer: type[Optimizer], **hyper: Any) -> Callable[..., None]:
     Parameters
     ----------
     optimizer : type
-        The class, such as `fastlr.AdamW`. Not one whose rule keeps numbers from step to step (Prodigy), takes a Hessian,
-        or is not one pass over the elements (Adafactor, Muon).
+        The class, such as `fastlr.AdamW`. Not one whose rule keeps numbers from step to step (Prodigy), takes a
+        Hessian, or is not one pass over the elements (Adafactor, Muon).
     **hyper
         Its hyper-parameters but for `lr`: numbers, checked as the class checks them.
 
@@ -118,10 +118,10 @@ def update(optimizer: type[Optimizer], **hyper: Any) -> Callable[..., None]:
     -------
     function
         ``step(p, g, s, t, lr, scale=1.0)``, compiled: p is updated in place by the gradients g times `scale`, and so is
-        its state, the arrays in the tuple s, in the order of the class; what they start with is the caller's business. t
-        counts from 1. C-contiguous arrays of one type, float32 or float64, and one size, that do not overlap: the last is
-        not checked. It raises ValueError, before it writes, if sizes differ or numbers are not finite in the arrays' type.
-        Steps run on `fastlr.get_num_threads` threads.
+        its state, the arrays in the tuple s, in the order of the class; what they start with is the caller's business.
+        t counts from 1. C-contiguous arrays of one type, float32 or float64, and one size, that do not overlap: the
+        last is not checked. It raises ValueError, before it writes, if sizes differ or numbers are not finite in the
+        arrays' type. Steps run on `fastlr.get_num_threads` threads.
 
     Examples
     --------

@@ -26,8 +26,8 @@ CYTHON = {  # what modules compiled against fastlr compare when they are importe
     "describe": "int (char const *, int, int *, int *, int *, int *)",
     "message": "char const *(int)",
     "scratch_size": "size_t (size_t, size_t const *)",
-    "update": "int (char const *, int, size_t, size_t const *, void **, void **, void **, PY_LONG_LONG, double, double, "
-    "double, double, double, double const *, size_t, double *, int, int, int, void *, size_t, double *)",
+    "update": "int (char const *, int, size_t, size_t const *, void **, void **, void **, PY_LONG_LONG, double, "
+    "double, double, double, double, double const *, size_t, double *, int, int, int, void *, size_t, double *)",
     "update_array": "int (char const *, int, size_t, void *, void *, void *, void *, void *, void *, void *, "
     "PY_LONG_LONG, double, double, double, double, double const *, size_t, double *, void *, size_t)",
 }

@@ -1337,6 +1337,9 @@ AT_RANDOM = {
     "AdamW-cautious": adam,
     "AMSGrad-cautious": adam,
     "Lion-cautious": {"betas": st.tuples(beta, beta), "weight_decay": decay},
+    "NAdam-cautious": {"betas": st.tuples(beta, beta), "eps": eps, "momentum_decay": st.floats(0, 2), **decoupled},
+    "RAdam-cautious": adam,
+    "Yogi-cautious": {**adam, "initial_accumulator_value": st.floats(1e-6, 10)},
     "LARS": {"weight_decay": decay, "trust_coeff": eps, "eps": eps, "trust_clip": st.booleans()},
     "LARS-momentum": {"momentum": st.floats(1e-3, 0.999), "dampening": st.floats(-1, 1), "trust_coeff": eps},
     "LAMB": {

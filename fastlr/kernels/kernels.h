@@ -44,9 +44,10 @@ typedef struct {
     double t0, t1, t2, t3;
 } sums;
 
-/* What a rule makes of an element: the direction u, or with MOVES_P the new parameter p; the new state; terms of TRAIL. */
+/* What a rule makes of an element: the direction u, or with MOVES_P the new parameter p; the new state; terms of TRAIL; and
+ * what has the sign of u, but is less work, if HEADING asks for it. */
 typedef struct {
-    real u, p, s0, s1, s2, s3, s4;
+    real u, p, s0, s1, s2, s3, s4, way;
     sums sums;
 } out;
 
@@ -139,7 +140,7 @@ PER_ELEMENT real cube_root(real x)
         r = r + (r * h) * (third + h * ((real)2 / 9 + h * ((real)14 / 81)));
     }
     const real r2 = r * r, near = scaled * r2, y = near + (scaled - near * (near * near)) * (r2 * third);
-    return (x > 0) & (x <= most) ? y * (real)(small ? 0x1p-18 : 0x1p18) : x;
+    return ((x > 0) & (x <= most)) ? y * (real)(small ? 0x1p-18 : 0x1p18) : x;
 }
 
 PER_STEP bool is_finite(real x)
@@ -159,6 +160,13 @@ PER_STEP double within(double x)
 {
     const double most = _Generic((real)0, float: (double)FLT_MAX, double: DBL_MAX);
     return x > most ? most : x;
+}
+
+/* What part of a tensor's elements a cautious step keeps: 1/1000 or more, so that the others grow no further. */
+PER_STEP double share(double kept, size_t n)
+{
+    const double x = kept / (double)n;
+    return x > 1e-3 ? x : 1e-3;
 }
 
 /* 1 − b^t by repeated squaring, of complements: 1 − (1 − x)(1 − y) = x + y (1 − x). Nothing cancels, where 1 − 0.999²
@@ -221,6 +229,7 @@ PER_STEP double complement(double b, int64_t t)
 /* clang-format off */
 static const fastlr_rule *const rules[] = {
     &adabelief_rule,
+    &adabelief_cautious_rule,
     &adadelta_rule,
     &adagrad_rule,
     &adahessian_rule,
@@ -228,7 +237,9 @@ static const fastlr_rule *const rules[] = {
     &adam_cautious_rule,
     &adam_hd_rule,
     &adamax_rule,
+    &adamax_cautious_rule,
     &adan_rule,
+    &adan_cautious_rule,
     &ademamix_rule,
     &adopt_rule,
     &amsgrad_rule,
@@ -250,7 +261,9 @@ static const fastlr_rule *const rules[] = {
     &floor_5_rule,
     &ftrl_rule,
     &lamb_rule,
+    &lamb_cautious_rule,
     &laprop_rule,
+    &laprop_cautious_rule,
     &lars_rule,
     &lars_momentum_rule,
     &ldog_rule,
@@ -262,11 +275,14 @@ static const fastlr_rule *const rules[] = {
     &momentum_cautious_rule,
     &muon_rule,
     &nadam_rule,
+    &nadam_cautious_rule,
     &novograd_rule,
     &prodigy_rule,
     &qhadam_rule,
+    &qhadam_cautious_rule,
     &qhm_rule,
     &radam_rule,
+    &radam_cautious_rule,
     &rmsprop_rule,
     &rmsprop_centered_rule,
     &rmsprop_centered_momentum_rule,
@@ -283,6 +299,7 @@ static const fastlr_rule *const rules[] = {
     &sophia_informed_rule,
     &stable_adamw_rule,
     &yogi_rule,
+    &yogi_cautious_rule,
     NULL,
 };
 

@@ -1,0 +1,6 @@
+"""Modules for a library that is not installed are not collected."""
+
+import importlib.util
+
+ONLY_WITH = {"fastlr/torch": "torch", "fastlr/jit.py": "numba"}
+collect_ignore = [path for path, library in ONLY_WITH.items() if not importlib.util.find_spec(library)]
