@@ -52,7 +52,8 @@ def test_kernels_that_hyper_parameters_choose_are_found(rules_page):
 
 def test_costs_are_the_kernels(rules_page):
     """AdamW: the gradient read, parameters and two states read and written. Adafactor: three reads of g, three of p."""
-    assert _core.rule_info("adam") == {"states": 2, "inputs": 0, "passes": 1, "accesses": 7}
+    counts = {"states": 2, "inputs": 0, "passes": 1, "accesses": 7}
+    assert _core.rule_info("adam") == {**counts, "squares": 0b10, "precise": 0}
     assert _core.rule_info("sgd") == {"states": 0, "inputs": 0, "passes": 1, "accesses": 3}
     assert _core.rule_info("prodigy") == {"states": 4, "inputs": 0, "passes": 1, "accesses": 10}  # x0 only read
     assert _core.rule_info("muon") == {"states": 1, "inputs": 1, "passes": 1, "accesses": 6}

@@ -38,4 +38,5 @@ PER_ELEMENT out adabelief(real g, real m, real s, adabelief_step h)
 
 #define RULE adabelief
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"

@@ -30,6 +30,7 @@ PER_ELEMENT out adam(real g, real m, real v, adam_step h)
 
 #define RULE adam
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"
 
 /* Cautious: u has the sign of m, so that the read before the step is one of g and m. */
@@ -50,6 +51,7 @@ PER_ELEMENT real adam_cautious_heading(real g, real m, real v, adam_step h)
 
 #define RULE adam_cautious
 #define STATES 2
+#define SQUARES 2
 #define CAUTIOUS
 #include "../sweep.h"
 
@@ -73,6 +75,7 @@ PER_ELEMENT out amsgrad(real g, real m, real v, real x, amsgrad_step h)
 
 #define RULE amsgrad
 #define STATES 3
+#define SQUARES 6
 #include "../sweep.h"
 
 typedef amsgrad_hyper amsgrad_cautious_hyper;
@@ -92,5 +95,6 @@ PER_ELEMENT real amsgrad_cautious_heading(real g, real m, real v, real x, amsgra
 
 #define RULE amsgrad_cautious
 #define STATES 3
+#define SQUARES 6
 #define CAUTIOUS
 #include "../sweep.h"

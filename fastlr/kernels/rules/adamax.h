@@ -30,4 +30,5 @@ PER_ELEMENT out adamax(real g, real m, real n, adamax_step h)
 
 #define RULE adamax
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"

@@ -44,4 +44,5 @@ PER_ELEMENT out adan(real g, real m, real d, real n, real l, adan_step h)
 
 #define RULE adan
 #define STATES 4
+#define SQUARES 4
 #include "../sweep.h"

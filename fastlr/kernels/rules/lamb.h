@@ -53,6 +53,7 @@ PER_ELEMENT sums lamb_survey(real g, real p, real m, real v, lamb_step h)
 
 #define RULE lamb
 #define STATES 2
+#define SQUARES 2
 #define SEES_P
 #define SURVEY 2
 #define SCOPE FASTLR_TENSOR

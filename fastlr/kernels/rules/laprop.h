@@ -30,5 +30,6 @@ PER_ELEMENT out laprop(real g, real m, real v, laprop_step h)
 
 #define RULE laprop
 #define STATES 2
+#define SQUARES 2
 #define CARRY 1
 #include "../sweep.h"

@@ -29,4 +29,5 @@ PER_ELEMENT out qhadam(real g, real m, real v, qhadam_step h)
 
 #define RULE qhadam
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"

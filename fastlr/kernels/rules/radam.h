@@ -35,4 +35,5 @@ PER_ELEMENT out radam(real g, real m, real v, radam_step h)
 
 #define RULE radam
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"

@@ -30,4 +30,5 @@ PER_ELEMENT out yogi(real g, real m, real v, yogi_step h)
 
 #define RULE yogi
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"
