@@ -56,6 +56,7 @@ RULES = {
     ),
     "adopt": Rule("adopt", 2, {"lr": 1e-3, "betas": (0.9, 0.9999), "eps": 1e-6}),
     "laprop": Rule("laprop", 2, {"lr": 4e-4, "betas": (0.9, 0.999), "eps": 1e-15}),
+    "madgrad": Rule("madgrad", 2, {"lr": 1e-2, "momentum": 0.9, "eps": 1e-6}, origin=True),
     "nadam": Rule("nadam", 2, {**_ADAM, "momentum_decay": 4e-3}),
     "qhm": Rule("qhm", 1, {"lr": 1e-2, "momentum": 0.999, "nu": 0.7}),
     "rprop": Rule("rprop", 2, {"lr": 1e-3}),

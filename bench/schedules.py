@@ -73,9 +73,9 @@ def stages() -> Steps:
 
 
 def restarts() -> Steps:
-    s, n = S.warm_restarts(1.0, 0.0, 1000), np.arange(N)
-    one = S.cosine(1.0, 0.0, N)
-    return {"1,000 restarts": lambda: s(n), "one cosine": lambda: one(n)}
+    many, few, one = S.warm_restarts(1.0, 0.0, N // 1000), S.warm_restarts(1.0, 0.0, N // 10), S.cosine(1.0, 0.0, N)
+    n = np.arange(N)
+    return {"1,000 restarts": lambda: many(n), "10 restarts": lambda: few(n), "one cosine": lambda: one(n)}
 
 
 def scalars() -> Steps:

@@ -28,6 +28,7 @@ from fastlr.hutchinson import hutchinson, spatial_average, torch_hvp
 from fastlr.hypergradient import SGDHD, AdamHD
 from fastlr.laprop import LaProp
 from fastlr.layerwise import LAMB, LARS, NovoGrad, StableAdamW
+from fastlr.madgrad import MADGRAD
 from fastlr.muon import Muon
 from fastlr.nadam import NAdam
 from fastlr.newton import Newton, NewtonCG
@@ -55,6 +56,7 @@ __all__ = [
     "FTRL",
     "LAMB",
     "LARS",
+    "MADGRAD",
     "QHM",
     "SGD",
     "SGDHD",

@@ -221,8 +221,15 @@ def rule_info(str name):
     cdef const fastlr_rule *rule = fastlr_find_rows(name.encode(), FASTLR_F32)
     if rule == NULL:
         raise ValueError(f"no rule {name!r}")
-    return {"states": rule.states, "inputs": rule.inputs, "passes": rule.passes, "accesses": rule.accesses,
-            "squares": rule.squares, "precise": rule.precise}
+    return {"states": rule.states, "inputs": rule.inputs, "passes": rule.passes, "accesses": rule.accesses}
+
+
+def state_bits(str name):
+    """Of a rule's states, a bit each: which are never negative, and which must not be narrowed below float32."""
+    cdef const fastlr_rule *rule = fastlr_find_rows(name.encode(), FASTLR_F32)
+    if rule == NULL:
+        raise ValueError(f"no rule {name!r}")
+    return rule.squares, rule.precise
 
 
 def elementary(str name, double x, double y=0.0):

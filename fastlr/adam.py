@@ -263,6 +263,9 @@ class Adamax(Optimizer):
         λ ≥ 0, added to the gradient.
     eps_mode : {"torch", "keras"}, default "torch"
         "keras": outside the maximum, n ← max(β₂n, |g|) and m / (n + ε), as in Keras. (Its own default is 1e-7.)
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out, and the others divided by their share in
+        the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). The same in all groups; moves 8 bytes more.
 
     Notes
     -----
@@ -285,7 +288,7 @@ class Adamax(Optimizer):
 
     rule = "adamax"
     states = ("m", "n")
-    hypers = {"betas": pair_of_betas, "eps": positive, "eps_mode": eps_mode}
+    hypers = {"betas": pair_of_betas, "eps": positive, "eps_mode": eps_mode, "cautious": flag}
     kernel = staticmethod(_kernel)
 
     def __init__(
@@ -296,6 +299,16 @@ class Adamax(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         eps_mode: str = "torch",
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, eps_mode=eps_mode, **options)
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            eps_mode=eps_mode,
+            cautious=cautious,
+            **options,
+        )

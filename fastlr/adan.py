@@ -35,6 +35,9 @@ class Adan(Optimizer):
         λ ≥ 0, times the learning rate; the parameters are divided by 1 + ηλ after the step.
     no_prox : bool, default False
         Take ηλp off instead, as AdamW does.
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out, and the others divided by their share in
+        the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). The same in all groups; moves 16 bytes more.
 
     Notes
     -----
@@ -59,7 +62,7 @@ class Adan(Optimizer):
 
     rule = "adan"
     states = ("m", "d", "n", "last")
-    hypers = {"betas": three_betas, "eps": positive, "no_prox": flag}
+    hypers = {"betas": three_betas, "eps": positive, "no_prox": flag, "cautious": flag}
     decoupled = True
 
     def __init__(
@@ -70,6 +73,7 @@ class Adan(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         no_prox: bool = False,
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -79,6 +83,7 @@ class Adan(Optimizer):
             eps=eps,
             weight_decay=weight_decay,
             no_prox=no_prox,
+            cautious=cautious,
             **options,
         )
 

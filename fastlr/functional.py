@@ -42,6 +42,7 @@ from fastlr.hyper import flag, nonnegative, positive
 from fastlr.hypergradient import SGDHD, AdamHD
 from fastlr.laprop import LaProp
 from fastlr.layerwise import LAMB, LARS, NovoGrad, StableAdamW
+from fastlr.madgrad import MADGRAD
 from fastlr.muon import Muon
 from fastlr.nadam import NAdam
 from fastlr.optimizer import Optimizer
@@ -84,6 +85,7 @@ __all__ = [
     "lazy_adam",
     "ldog",
     "lion",
+    "madgrad",
     "muon",
     "nadam",
     "novograd",
@@ -225,6 +227,7 @@ lazy_adam = _function("lazy_adam", LazyAdam)
 lars = _function("lars", LARS)
 ldog = _function("ldog", LDoG)
 lion = _function("lion", Lion)
+madgrad = _function("madgrad", MADGRAD)
 muon = _function("muon", Muon)
 nadam = _function("nadam", NAdam)
 novograd = _function("novograd", NovoGrad)

@@ -166,6 +166,10 @@ class LAMB(Optimizer):
     always_adapt : bool, default False
         Whether ‖p‖/‖u‖ is used without weight decay too, as the paper and optax do. Otherwise, as in timm and NVIDIA's
         implementation, a group without decay, such as biases and norms, is left to plain Adam.
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out before the decay is added, and the others
+        divided by their share in the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024), as in timm. The
+        same in all groups.
 
     Notes
     -----
@@ -196,6 +200,7 @@ class LAMB(Optimizer):
         "grad_averaging": flag,
         "trust_clip": flag,
         "always_adapt": flag,
+        "cautious": flag,
     }
 
     def __init__(
@@ -208,6 +213,7 @@ class LAMB(Optimizer):
         grad_averaging: bool = True,
         trust_clip: bool = False,
         always_adapt: bool = False,
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -219,6 +225,7 @@ class LAMB(Optimizer):
             grad_averaging=grad_averaging,
             trust_clip=trust_clip,
             always_adapt=always_adapt,
+            cautious=cautious,
             **options,
         )
 

@@ -37,6 +37,9 @@ class NAdam(Optimizer):
         ψ ≥ 0. (Dozat: 4e-3; Keras: 1.)
     decoupled_weight_decay : bool, default False
         Where the decay acts; decoupled as in AdamW.
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out, and the others divided by their share in
+        the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). The same in all groups; moves 8 bytes more.
 
     Notes
     -----
@@ -65,6 +68,7 @@ class NAdam(Optimizer):
         "eps": positive,
         "momentum_decay": nonnegative,
         "decoupled_weight_decay": flag,
+        "cautious": flag,
     }
 
     def __init__(
@@ -76,6 +80,7 @@ class NAdam(Optimizer):
         weight_decay: float = 0.0,
         momentum_decay: float = 4e-3,
         decoupled_weight_decay: bool = False,
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -86,6 +91,7 @@ class NAdam(Optimizer):
             weight_decay=weight_decay,
             momentum_decay=momentum_decay,
             decoupled_weight_decay=decoupled_weight_decay,
+            cautious=cautious,
             **options,
         )
 

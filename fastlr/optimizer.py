@@ -286,7 +286,7 @@ class Optimizer(_core.Stepper, Saved, ABC):
     def _lay_out(self, pieces: list[Piece]) -> dict[str, Layout]:
         """How each state is kept."""
         self._formats = self._precision.formats(type(self).__name__, self.rule, self.states)
-        squares = _core.rule_info(self.rule)["squares"]
+        squares, _ = _core.state_bits(self.rule)
         return {
             key: Packed(self._structure, pieces, bool(squares >> j & 1))
             if self._formats[key] == "int8"

@@ -13,7 +13,15 @@ from fastlr.buffers import Array, allocate
 from fastlr.hyper import choice, fraction
 from fastlr.structure import Layout, Structure
 
-STATE_DTYPES: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.uint16), "int8": np.dtype(np.uint8)}
+STATE_DTYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(np.uint16),
+    "int8": np.dtype(np.uint8),
+}
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(np.uint16),
+    "int8": np.dtype(np.uint8),
+}
 
 Pieces = Sequence[tuple[int, int, int, int]]
 
@@ -157,7 +165,7 @@ class Precision(NamedTuple):
 
     def formats(self, name: str, rule: str, states: Sequence[str]) -> dict[str, str]:
         """The dtype of each state: the rule may insist on float32."""
-        precise = _core.rule_info(rule)["precise"]
+        _, precise = _core.state_bits(rule)
         found = {key: "float32" if precise >> j & 1 else self.state_dtype for j, key in enumerate(states)}
         if self.state_dtype != "float32" and states and self.state_dtype not in found.values():
             raise TypeError(

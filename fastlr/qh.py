@@ -36,6 +36,9 @@ class QHAdam(Optimizer):
         λ ≥ 0, added to the gradient, or with `decoupled_weight_decay` taken off the parameters, times η (QHAdamW).
     decoupled_weight_decay : bool, default False
         Where the decay acts; decoupled as in AdamW.
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out, and the others divided by their share in
+        the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). The same in all groups; moves 8 bytes more.
 
     Notes
     -----
@@ -59,7 +62,13 @@ class QHAdam(Optimizer):
 
     rule = "qhadam"
     states = ("m", "v")
-    hypers = {"betas": pair_of_betas, "nus": pair_of_nus, "eps": positive, "decoupled_weight_decay": flag}
+    hypers = {
+        "betas": pair_of_betas,
+        "nus": pair_of_nus,
+        "eps": positive,
+        "decoupled_weight_decay": flag,
+        "cautious": flag,
+    }
 
     def __init__(
         self,
@@ -70,6 +79,7 @@ class QHAdam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool = False,
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -80,6 +90,7 @@ class QHAdam(Optimizer):
             eps=eps,
             weight_decay=weight_decay,
             decoupled_weight_decay=decoupled_weight_decay,
+            cautious=cautious,
             **options,
         )
 

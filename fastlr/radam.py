@@ -39,6 +39,9 @@ class RAdam(Optimizer):
     eps_mode : {"torch", "keras"}, default "torch"
         "keras": beside the corrected root, r (m/c₁) / (√(v/c₂) + ε), as in TensorFlow Addons and optax. (Keras itself
         has no RAdam.)
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out, and the others divided by their share in
+        the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). The same in all groups; moves 8 bytes more.
 
     Notes
     -----
@@ -61,7 +64,13 @@ class RAdam(Optimizer):
 
     rule = "radam"
     states = ("m", "v")
-    hypers = {"betas": pair_of_betas, "eps": positive, "decoupled_weight_decay": flag, "eps_mode": eps_mode}
+    hypers = {
+        "betas": pair_of_betas,
+        "eps": positive,
+        "decoupled_weight_decay": flag,
+        "eps_mode": eps_mode,
+        "cautious": flag,
+    }
 
     def __init__(
         self,
@@ -72,6 +81,7 @@ class RAdam(Optimizer):
         weight_decay: float = 0.0,
         decoupled_weight_decay: bool = False,
         eps_mode: str = "torch",
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -82,6 +92,7 @@ class RAdam(Optimizer):
             weight_decay=weight_decay,
             decoupled_weight_decay=decoupled_weight_decay,
             eps_mode=eps_mode,
+            cautious=cautious,
             **options,
         )
 

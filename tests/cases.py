@@ -173,6 +173,17 @@ QHM_BAD = (
     ({"momentum": 1.0}, ValueError, "momentum must be in [0, 1), got 1.0"),
     ({"nu": 1.5}, ValueError, "nu must be in [0, 1], got 1.5"),
 )
+MADGRAD_BAD = (
+    *EVERY,
+    *EPS,
+    *DECOUPLED,
+    ({"momentum": 1.0}, ValueError, "momentum must be in [0, 1), got 1.0"),
+    (
+        {"decoupled_weight_decay": True, "weight_decay": 0.1, "momentum": 0.0},
+        ValueError,
+        "decoupled_weight_decay needs momentum > 0, got 0.0",
+    ),
+)
 RPROP_BAD = (
     *EVERY,
     ({"etas": (0.5, 1.0)}, ValueError, "etas must be a number in (0, 1) and one above 1, got (0.5, 1.0)"),
@@ -344,6 +355,11 @@ def dadapt_adam(id, kwargs):
 def prodigy(id, kwargs):
     call = (fastlr.Prodigy, kwargs, reference.prodigy, fastlr.functional.prodigy)
     return Case(id, *call, bad=PRODIGY_BAD, numbers=("d", "r", "most"), scope="model")
+
+
+def madgrad(id, kwargs):
+    function = fastlr.functional.madgrad
+    return Case(id, fastlr.MADGRAD, kwargs, reference.madgrad, function, bad=MADGRAD_BAD, mixes=True)
 
 
 def adopt(id, kwargs, optax=None):
@@ -632,6 +648,10 @@ CASES = (
     ),
     ademamix("AdEMAMix-warmup", {"betas": (0.8, 0.9, 0.999), "t_alpha_beta3": 17.0}),
     ademamix("AdEMAMix-warmup-no_average", {"betas": (0.0, 0.9, 0.99), "t_alpha_beta3": 100.0}),
+    madgrad("MADGRAD", {}),
+    madgrad("MADGRAD-decay-odd", {"momentum": 0.6, "eps": 0.01, "weight_decay": 0.1}),
+    madgrad("MADGRAD-decoupled", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    madgrad("MADGRAD-no_momentum", {"momentum": 0.0, "eps": 1e-3}),
     laprop("LaProp", {}),
     laprop("LaProp-decay-odd", {"betas": (0.7, 0.6), "eps": 0.01, "weight_decay": 0.1}),
     nadam("NAdam", {}),
@@ -716,6 +736,16 @@ CASES = (
             adamw("AdamW-cautious", {}),
             amsgrad("AMSGrad-cautious", {"betas": (0.8, 0.5), "eps": 0.01}),
             lion("Lion-cautious", {"weight_decay": 0.1}),
+            adamax("Adamax-cautious", {"betas": (0.7, 0.4), "eps": 0.01}),
+            radam("RAdam-cautious", {"betas": (0.8, 0.9), "eps": 0.01}),
+            adabelief("AdaBelief-cautious", {"betas": (0.8, 0.6), "eps": 0.01}),
+            qhadam("QHAdam-cautious", {"betas": (0.8, 0.6), "nus": (0.7, 0.9), "eps": 0.01}),
+            yogi("Yogi-cautious", {"betas": (0.8, 0.6), "eps": 0.01}),
+            laprop("LaProp-cautious", {"betas": (0.7, 0.6), "eps": 0.01, "weight_decay": 0.1}),
+            nadam("NAdam-cautious", {"betas": (0.8, 0.6), "eps": 0.01, "momentum_decay": 0.5}),
+            adan("Adan-cautious", {"betas": (0.8, 0.7, 0.6), "eps": 0.01, "weight_decay": 0.5}),
+            lamb("LAMB-cautious", {"betas": (0.8, 0.6), "eps": 0.01, "weight_decay": 0.3}),
+            lamb("LAMB-no_decay-cautious", {"weight_decay": 0.0, "eps": 1e-3, "always_adapt": True}),
         )
     ),
     lars("LARS", {"weight_decay": 0.1}, idle=("eps",)),

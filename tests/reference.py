@@ -17,9 +17,10 @@ function, all with one signature:
 
 State: sgd `b` (only with momentum); adagrad `s`; rmsprop `v`, with centered `a`, with momentum `b`; adam, adamw, radam,
 adopt, qhadam and yogi `m`, `v`; amsgrad `m`, `v`, `x`; adamax `m`, `n`; adadelta `v`, `d`; adabelief `m`, `s`; ademamix
-`m`, `n`, `v`; adan `m`, `d`, `n`, `last`; qhm `b`; rprop `s`, `last`; laprop `m`, `v` and the number `rates`; nadam
-`m`, `v` and the number `product`; signum and lion `m`. Weight decay is added to the gradient (g + λp); in ademamix,
-adamw, adan, laprop and the sign rules it is taken off the parameters (ηλp); `decoupled_weight_decay` chooses.
+`m`, `n`, `v`; adan `m`, `d`, `n`, `last`; qhm `b`; rprop `s`, `last`; madgrad `s`, `v`, `x0`; laprop `m`, `v` and the
+number `rates`; nadam `m`, `v` and the number `product`; signum and lion `m`. Weight decay is added to the gradient
+(g + λp); in ademamix, adamw, adan, laprop and the sign rules it is taken off the parameters (ηλp);
+`decoupled_weight_decay` chooses.
 `eps_mode` "keras" puts ε where Keras or TensorFlow have it.
 
 As in the kernels, overflow gives inf and a root of what is negative NaN, without a warning.
@@ -192,15 +193,17 @@ def adadelta(p, g, state, t, *, lr=1.0, rho=0.9, eps=1e-6, weight_decay=0.0):
 
 
 @rule
-def adamax(p, g, state, t, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, eps_mode="torch"):
+def adamax(
+    p, g, state, t, *, lr=2e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, eps_mode="torch", cautious=False
+):
     """Kingma & Ba (2015), Algorithm 2; ε as torch or Keras have it."""
     g, (b1, b2) = coupled(p, g, weight_decay), betas
     m = b1 * state.get("m", 0.0) + (1 - b1) * g
     if eps_mode == "keras":
         n = np.maximum(state.get("n", 0.0) * b2, abs(g))
-        return p - lr / (1 - b1**t) * (m / (n + eps)), {"m": m, "n": n}
+        return p - lr / (1 - b1**t) * caution(m / (n + eps), g, cautious), {"m": m, "n": n}
     n = np.maximum(state.get("n", 0.0) * b2, abs(g) + eps)
-    return p - lr / (1 - b1**t) * (m / n), {"m": m, "n": n}
+    return p - lr / (1 - b1**t) * caution(m / n, g, cautious), {"m": m, "n": n}
 
 
 def rectification(b2, t):
@@ -225,16 +228,19 @@ def radam(
     weight_decay=0.0,
     decoupled_weight_decay=False,
     eps_mode="torch",
+    cautious=False,
 ):
     """Liu et al. (2020), Algorithm 2; ε as torch has it, or as TensorFlow Addons."""
     b1, b2 = betas
-    m, v = moments(g if decoupled_weight_decay else coupled(p, g, weight_decay), state, betas)
+    g = g if decoupled_weight_decay else coupled(p, g, weight_decay)
+    m, v = moments(g, state, betas)
     move = lr * (m / (1 - b1**t))
     if (r := rectification(b2, t)) is not None:
         if eps_mode == "keras":
             move = move * r / (np.sqrt(v / (1 - b2**t)) + eps)
         else:
             move = move * r * (np.sqrt(1 - b2**t) / (np.sqrt(v) + eps))
+    move = caution(move, g, cautious)
     return p - decoupled(p, move, lr, weight_decay if decoupled_weight_decay else 0), {"m": m, "v": v}
 
 
@@ -251,6 +257,7 @@ def adabelief(
     weight_decay=0.0,
     decoupled_weight_decay=True,
     rectify=False,
+    cautious=False,
 ):
     """Zhuang et al. (2020), Algorithm 2 with the ε of its code; `rectify` as in the authors' package."""
     (b1, b2), g = betas, g if decoupled_weight_decay else coupled(p, g, weight_decay)
@@ -262,6 +269,7 @@ def adabelief(
         move = move / (np.sqrt(s / (1 - b2**t)) + eps)
     elif (r := rectification(b2, t)) is not None:
         move = move * r * (np.sqrt(1 - b2**t) / (np.sqrt(s) + eps))
+    move = caution(move, g, cautious)
     return p - decoupled(p, move, lr, weight_decay if decoupled_weight_decay else 0), {"m": m, "s": s}
 
 
@@ -278,6 +286,7 @@ def qhadam(
     eps=1e-8,
     weight_decay=0.0,
     decoupled_weight_decay=False,
+    cautious=False,
 ):
     """Ma & Yarats (2019), section 4."""
     (b1, b2), (nu1, nu2) = betas, nus
@@ -285,7 +294,7 @@ def qhadam(
     m, v = moments(g, state, betas)
     mean = (1 - nu1) * g + nu1 * (m / (1 - b1**t))
     square = (1 - nu2) * (g * g) + nu2 * (v / (1 - b2**t))
-    move = lr * (mean / (np.sqrt(square) + eps))
+    move = lr * caution(mean / (np.sqrt(square) + eps), g, cautious)
     return p - decoupled(p, move, lr, weight_decay if decoupled_weight_decay else 0), {"m": m, "v": v}
 
 
@@ -303,6 +312,7 @@ def yogi(
     bias_correction=True,
     initial_accumulator_value=1e-6,
     eps_mode="torch",
+    cautious=False,
 ):
     """Zaheer et al. (2018), Algorithm 2; with the bias corrections of its implementations, or without."""
     (b1, b2), g = betas, coupled(p, g, weight_decay)
@@ -310,7 +320,7 @@ def yogi(
     v = state.get("v", initial_accumulator_value)
     v = v - (1 - b2) * (np.sign(v - g * g) * (g * g))
     u = direction(m, v, t, betas, eps, eps_mode) if bias_correction else m / (np.sqrt(v) + eps)
-    return p - lr * u, {"m": m, "v": v}
+    return p - lr * caution(u, g, cautious), {"m": m, "v": v}
 
 
 @rule
@@ -431,6 +441,18 @@ def prodigy(
 
 
 @rule
+def madgrad(p, g, state, t, *, lr=1e-2, momentum=0.9, weight_decay=0.0, eps=1e-6, decoupled_weight_decay=False):
+    """Defazio & Jelassi (2021), Algorithm 1; η + ε for η and the decay as in the authors' code."""
+    g = g if decoupled_weight_decay else coupled(p, g, weight_decay)
+    rate = lr + eps if lr != 0 else lr
+    k, x0 = rate * np.sqrt(t + 0 * rate), state.get("x0", p)
+    s, v = state.get("s", 0.0) + k * g, state.get("v", 0.0) + k * (g * g)
+    z = x0 - s / (np.cbrt(v) + eps)
+    moved = fading(momentum) * p + (1 - momentum) * z
+    return moved - decoupled(p, 0, rate, weight_decay if decoupled_weight_decay else 0), {"s": s, "v": v, "x0": x0}
+
+
+@rule
 def adopt(
     p,
     g,
@@ -487,13 +509,13 @@ def ademamix(
 
 
 @rule
-def laprop(p, g, state, t, *, lr=4e-4, betas=(0.9, 0.999), eps=1e-15, weight_decay=0.0):
+def laprop(p, g, state, t, *, lr=4e-4, betas=(0.9, 0.999), eps=1e-15, weight_decay=0.0, cautious=False):
     """Ziyin, Wang & Ueda (2020), Algorithm 1, with the rate inside the average as in the authors' code."""
     b1, b2 = betas
     v = b2 * state.get("v", 0.0) + (1 - b2) * (g * g)
     m = b1 * state.get("m", 0.0) + (1 - b1) * (lr * (g / (np.sqrt(v / (1 - b2**t)) + eps)))
     rates = b1 * state.get("rates", 0.0) + (1 - b1) * lr
-    move = lr / rates * m
+    move = lr / rates * caution(m, g, cautious)
     return p - decoupled(p, move, lr, weight_decay), {"m": m, "v": v, "rates": rates}
 
 
@@ -510,21 +532,24 @@ def nadam(
     weight_decay=0.0,
     momentum_decay=4e-3,
     decoupled_weight_decay=False,
+    cautious=False,
 ):
     """Dozat (2016), Algorithm 2; the schedule of its section 3."""
     b1, b2 = betas
     mu, following = (b1 * (1 - 0.96 ** (s * momentum_decay) / 2) for s in (t, t + 1))
     product = state.get("product", 1) * mu
-    m, v = moments(g if decoupled_weight_decay else coupled(p, g, weight_decay), state, betas)
     g = g if decoupled_weight_decay else coupled(p, g, weight_decay)
+    m, v = moments(g, state, betas)
     mean = (1 - mu) * g / (1 - product) + following * m / (1 - product * following)
-    move = lr * (mean / (np.sqrt(v / (1 - b2**t)) + eps))
+    move = lr * caution(mean / (np.sqrt(v / (1 - b2**t)) + eps), g, cautious)
     new = {"m": m, "v": v, "product": product}
     return p - decoupled(p, move, lr, weight_decay if decoupled_weight_decay else 0), new
 
 
 @rule
-def adan(p, g, state, t, *, lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, no_prox=False):
+def adan(
+    p, g, state, t, *, lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_decay=0.0, no_prox=False, cautious=False
+):
     """Xie et al. (2022), Algorithm 1, with β for its 1 − β and bias corrections, as in the authors' code."""
     b1, b2, b3 = betas
     change = 0 * g if t == 1 else g - state["last"]
@@ -532,7 +557,8 @@ def adan(p, g, state, t, *, lr=1e-3, betas=(0.98, 0.92, 0.99), eps=1e-8, weight_
     d = b2 * state.get("d", 0.0) + (1 - b2) * change
     ahead = g + change * b2
     n = b3 * state.get("n", 0.0) + (1 - b3) * (ahead * ahead)
-    move = lr * ((m / (1 - b1**t) + (d / (1 - b2**t)) * b2) / (np.sqrt(n / (1 - b3**t)) + eps))
+    u = (m / (1 - b1**t) + (d / (1 - b2**t)) * b2) / (np.sqrt(n / (1 - b3**t)) + eps)
+    move = lr * caution(u, g, cautious)
     new = {"m": m, "d": d, "n": n, "last": g}
     if no_prox or weight_decay == 0:
         return p - decoupled(p, move, lr, weight_decay), new

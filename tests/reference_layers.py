@@ -7,7 +7,7 @@ import functools
 
 import numpy as np
 
-from tests.reference import adamw, coupled, decoupled, direction, moments, rule
+from tests.reference import adamw, caution, coupled, decoupled, direction, moments, rule
 
 adamw_cautious = functools.partial(adamw, cautious=True)
 
@@ -68,12 +68,13 @@ def lamb(
     grad_averaging=True,
     trust_clip=False,
     always_adapt=False,
+    cautious=False,
 ):
     """You et al. (2020), Algorithm 2, without clipping; the options as timm has them."""
     m, v = moments(g, state, betas)
     if not grad_averaging:
         m = betas[0] * state.get("m", 0.0) + g
-    u = decoupled(p, direction(m, v, t, betas, eps), 1, weight_decay)
+    u = decoupled(p, caution(direction(m, v, t, betas, eps), g, cautious), 1, weight_decay)
     r = 1
     if weight_decay != 0 or always_adapt:
         long, far = norm(p), norm(u)

@@ -284,6 +284,32 @@ def test_authors_package_in_float64(torch, name, matched):
     assert opt.d > 0.1
 
 
+@pytest.mark.parametrize(
+    "hyper",
+    [
+        {},
+        {"momentum": 0.6, "eps": 0.01, "weight_decay": 0.1},
+        {"weight_decay": 0.1, "decouple_decay": True},
+        {"momentum": 0.0},
+    ],
+    ids=["default", "coupled", "decoupled", "no momentum"],
+)
+def test_madgrad_in_float64(torch, hyper):
+    package = pytest.importorskip("madgrad")
+    p, gradients = data()
+    other = torch.nn.Parameter(torch.from_numpy(p.copy()))
+    ours = {{"decouple_decay": "decoupled_weight_decay"}.get(key, key): x for key, x in hyper.items()}
+    opt, theirs = fastlr.MADGRAD(p, lr=rate, **ours), package.MADGRAD([other], **hyper)
+    for t, g in enumerate(gradients):
+        opt.step(g)
+        set_rate(theirs, rate(t))
+        other.grad = torch.from_numpy(g.copy())
+        theirs.step()
+        close(p, other.detach().numpy(), f"p, step {t}")
+        for key, name in ("s", "s"), ("v", "grad_sum_sq"):
+            close(opt.state[key], theirs.state[other][name].numpy(), f"{key}, step {t}")
+
+
 OPTAX_ESTIMATES = {"dadapt_adamw": fastlr.DAdaptAdam, "prodigy": fastlr.Prodigy}
 
 

@@ -62,7 +62,7 @@ def values(n, seed=0, spread=2.0):
 def precise(case):
     """Whether no state of the rule can be narrowed."""
     states = case.states
-    return bool(states) and _core.rule_info(build(case, np.zeros(1)).rule)["precise"] == 2 ** len(states) - 1
+    return bool(states) and _core.state_bits(build(case, np.zeros(1)).rule)[1] == 2 ** len(states) - 1
 
 
 NARROWED = [case for case in NARROW if case.states and not precise(case)]
@@ -188,7 +188,7 @@ def test_bfloat16_state_is_the_new_one_rounded_once(case):
     wide.step(g, **extra)
     np.testing.assert_array_equal(p, q)  # the step uses the state before it is rounded
     for j, key in enumerate(narrow.states):
-        keeps = _core.rule_info(narrow.rule)["precise"] >> j & 1
+        keeps = _core.state_bits(narrow.rule)[1] >> j & 1
         np.testing.assert_array_equal(narrow.state[key], wide.state[key] if keeps else to_bfloat16(wide.state[key]))
 
 
@@ -371,7 +371,7 @@ def test_states_that_must_not_be_narrowed(case):
             build(case, p, state_dtype="int8")
     else:
         opt = build(case, p, state_dtype="int8")
-        keeps = _core.rule_info(opt.rule)["precise"]
+        keeps = _core.state_bits(opt.rule)[1]
         for j, key in enumerate(opt.states):
             assert isinstance(opt._layouts[key], Packed) != bool(keeps >> j & 1)
 
@@ -476,3 +476,27 @@ def test_checkpoints_of_other_storage_are_refused():
     for other in ({"state_dtype": "bfloat16"}, {}, {"state_dtype": "int8", "master": "split"}):
         with pytest.raises(ValueError, match="state_dict"):
             build(**other).load_state_dict(saved)
+
+
+# ---- what rules say of their states ---------------------------------------------------------------------------------
+
+
+def test_variants_keep_their_states_as_the_rule_does():
+    found = [case.optimizer for case in CASES if "cautious" in case.optimizer.hypers]
+    assert len(found) > 10
+    for optimizer in found:
+        extra = {"momentum": 0.9} if "momentum" in optimizer.hypers else {}
+        plain, masked = (optimizer(np.zeros(1), cautious=x, **extra).rule for x in (False, True))
+        assert masked == f"{plain}_cautious"
+        assert _core.state_bits(masked) == _core.state_bits(plain)
+
+
+@pytest.mark.parametrize("case", NARROW, ids=str)
+def test_states_that_are_said_not_to_be_negative_never_are(case):
+    opt = build(case, np.ones(1000, np.float32), lr=0.01)
+    squares, _ = _core.state_bits(opt.rule)
+    for step in range(5):
+        g = values(1000, step)
+        opt.step(g, **({"hessian": np.abs(g)} if case.optimizer.informed else {}))
+    for j, key in enumerate(opt.states):
+        assert not squares >> j & 1 or (opt.state[key] >= 0).all()

@@ -9,6 +9,7 @@ constant here was chosen so that a test passes. What is charged:
     x y          |x| ey + |y| ex + ex ey                  + u |result| + η  one rounding, η for underflow
     x / y        (ex + |x / y| ey) / (|y| − ey)           + u |result| + η
     √x           √x − √(x − ex) or √(x + ex) − √x         + u |result|      x − ex not below 0 where x cannot be
+    ∛x           ∛x − ∛(x − ex)                           + 1.71 u |result| kernels.h's
     max(x, y)    what max(x ± ex, y ± ey) may be; min too
     Σx           Σ ex + k 2^-53 Σ (|x| + ex)                    in double, k additions of a term: see `sum`
     c ? x : y    the error of the one chosen; infinite where the comparison c could go the other way
@@ -203,6 +204,9 @@ def operate(name, *operands):
         least, most = np.sqrt(np.maximum(x.value - x.error, 0)), np.sqrt(x.value + x.error)
         error = np.fmax(np.minimum(x.error, x.value) / (value + least), x.error / (value + most))
         error = np.where(x.error == 0, 0, np.where((x.error <= x.value) | x.nonnegative, error, np.inf))
+    elif name == "cbrt":
+        value = np.cbrt(x.value)
+        error = np.where(x.error == 0, 0, value - np.cbrt(np.maximum(x.value - x.error, 0))) + WIDE("0.71") * u * value
     elif name in ("maximum", "minimum"):
         choose, rounded = getattr(np, name), False
         value = choose(x.value, y.value)

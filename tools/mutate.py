@@ -46,6 +46,7 @@ FAMILIES = {
     "hypergradient.h": "HD",
     "lamb.h": "LAMB",
     "lars.h": "LARS",
+    "madgrad.h": "MADGRAD",
     "novograd.h": "NovoGrad",
     "muon.h": "Muon",
     "prodigy.h": "Prodigy",

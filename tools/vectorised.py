@@ -5,15 +5,17 @@ not the rule it belongs to, so the gate compiles each rule alone: the template i
 and the report must have a remark for each of its loops (with and without zeroing the gradients; the survey's), of the
 width of the instruction set. The sums of `rows.h` are compiled in the same way.
 
-    python tools/vectorised.py [--cc gcc]
+    python tools/vectorised.py [--cc gcc] [-j JOBS] [rule ...]
 """
 
 import argparse
+import os
 import pathlib
 import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "fastlr" / "kernels"
@@ -76,25 +78,36 @@ def factored() -> list[int]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("rules", nargs="*", help="only these; default: all, and what else has loops")
     parser.add_argument("--cc", default="gcc")
-    cc = parser.parse_args().cc
-    units = sorted((KERNELS / "tu").glob("*.c"))
+    parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count(), help="default: processors")
+    arguments = parser.parse_args()
+    cc, units = arguments.cc, sorted((KERNELS / "tu").glob("*.c"))
+
+    def of_rule(rule: str, parameters: str) -> list[tuple[int, bool]]:
+        # The compiler may make several of one loop, by the loop-invariant conditions, never fewer.
+        surveyed = "SURVEY" in parameters or "CAUTIOUS" in parameters
+        place = rf"{'rows' if rule == 'rows' else 'sweep'}\.h:\d+:"
+        found = [remarks(cc, unit, rule, place, surveyed or "TRAIL" in parameters) for unit in units]
+        return [(n, n >= 2 + surveyed) for n in found]
+
+    def of_line(line: int) -> list[tuple[int, bool]]:
+        found = [remarks(cc, unit, "factored", rf"factored\.h:{line}:", sums=True) for unit in units]
+        return [(n, n > 0) for n in found]
+
+    known = {**rules(), "rows": "TRAIL"}  # whose sums are double too
+    if unknown := {*arguments.rules} - {*known}:
+        parser.error(f"no rule {', '.join(sorted(unknown))}")
     failed = 0
-    for rule, parameters in {**rules(), "rows": "TRAIL"}.items():  # whose sums are double too
-        row = []
-        for unit in units:
-            # The compiler may make several of one loop, by the loop-invariant conditions, never fewer.
-            surveyed = "SURVEY" in parameters or "CAUTIOUS" in parameters
-            place = rf"{'rows' if rule == 'rows' else 'sweep'}\.h:\d+:"
-            found = remarks(cc, unit, rule, place, surveyed or "TRAIL" in parameters)
-            row.append(f"{unit.stem} {found}")
-            failed += found < 2 + surveyed
-        print(f"{rule:26} {'   '.join(row)}")
-    for line in factored():
-        row = [(unit.stem, remarks(cc, unit, "factored", rf"factored\.h:{line}:", sums=True)) for unit in units]
-        failed += sum(found == 0 for _, found in row)
-        print(f"{f'factored.h:{line}':26} {'   '.join(f'{name} {found}' for name, found in row)}")
-    print(f"{failed} rules not vectorised" if failed else f"every rule vectorised by {cc}")
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        rows = {rule: pool.submit(of_rule, rule, known[rule]) for rule in arguments.rules or known}
+        if not arguments.rules:
+            rows |= {f"factored.h:{line}": pool.submit(of_line, line) for line in factored()}
+        for name, row in rows.items():
+            cells = [f"{unit.stem} {n}" for unit, (n, _) in zip(units, row.result(), strict=True)]
+            print(f"{name:26} {'   '.join(cells)}", flush=True)
+            failed += any(not good for _, good in row.result())
+    print(f"{failed} not vectorised" if failed else f"all vectorised by {cc}")
     return failed > 0
 
 

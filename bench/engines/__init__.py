@@ -21,11 +21,13 @@ ENGINES = {
     "deepspeed": ("deepspeed", "bench.engines.deepspeed_", "DeepSpeed"),
     "optax jit": ("optax", "bench.engines.optax_", "Optax"),
     "dadaptation": ("dadaptation", "bench.engines.authors", "DAdaptation"),
+    "madgrad": ("madgrad", "bench.engines.authors", "Madgrad"),
     "prodigyopt": ("prodigyopt", "bench.engines.authors", "ProdigyOpt"),
+    "schedulefree": ("schedulefree", "bench.engines.authors", "ScheduleFree"),
 }
 
-AUTHORS = ("dadaptation", "prodigyopt")  # engines that are the rule's own authors' package
-LIBRARIES = ("fastlr", "numpy", "numba", "torch", "deepspeed", "optax", "jax", "dadaptation", "prodigyopt")
+AUTHORS = ("dadaptation", "madgrad", "prodigyopt", "schedulefree")  # engines that are the rule's own authors' package
+LIBRARIES = ("fastlr", "numpy", "numba", "torch", "deepspeed", "optax", "jax", *AUTHORS)
 
 
 def limit_threads(threads: int) -> None:

@@ -27,6 +27,7 @@ CLASSES = {
     "ademamix": fastlr.AdEMAMix,
     "adopt": fastlr.Adopt,
     "laprop": fastlr.LaProp,
+    "madgrad": fastlr.MADGRAD,
     "nadam": fastlr.NAdam,
     "qhm": fastlr.QHM,
     "rprop": fastlr.Rprop,

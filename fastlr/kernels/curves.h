@@ -13,6 +13,8 @@
 #include "elementary.h"
 #include "schedule.h"
 
+#include <float.h>
+
 #ifdef TARGET
 #define PRAGMA(x) _Pragma(#x)
 #ifdef __clang__
@@ -78,20 +80,6 @@ INLINED place place_of(double t, double offset, double length)
     const bool early = !(x > y);
     const double q = (early ? x : y) / length, other = 1 - q;
     return (place){early ? q : other, early ? other : q, early, q};
-}
-
-INLINED progress shape_linear(place a, const double *p)
-{
-    (void)p;
-    return (progress){a.u, a.w};
-}
-
-INLINED progress shape_cosine(place a, const double *p)
-{
-    (void)p;
-    const double s = sine_near(a.q / 2), square = s * s;                       /* sin² (πq/2) */
-    const double y = a.q == 0.5 || square > 0.5 ? 0.5 : square, other = 1 - y; /* half way is exactly half */
-    return (progress){a.early ? y : other, a.early ? other : y};
 }
 
 /* left = cos² (π uᵏ / 2)ᵉ */
@@ -162,6 +150,22 @@ INLINED double between(double a, double b, progress f)
     return f.done < 0.5 ? a + (b - a) * f.done : b - (b - a) * f.left;
 }
 
+/* The two shapes that most schedules are made of, with fewer operations: part of the way back from the nearer end, which is
+ * exactly none at the end itself. */
+INLINED double linearly(double t, double offset, double length, double a, double b)
+{
+    const double x = clipped(t + offset, 0, length), y = length - x, d = b - a, part = (x < y ? x : y) / length;
+    return (x < y ? a : b) + (x < y ? d : -d) * part;
+}
+
+/* sin² of half the angle; `per` is 1 / 2 length, and half way is exactly half. */
+INLINED double by_cosine(double t, double offset, double length, double per, double a, double b)
+{
+    const double x = clipped(t + offset, 0, length), y = length - x, d = b - a, s = sine_near((x < y ? x : y) * per);
+    const double square = s * s, part = square > 0.5 - 0x1p-51 ? 0.5 : square;
+    return (x < y ? a : b) + (x < y ? d : -d) * part;
+}
+
 /* ---- the leaves ---- */
 
 typedef const fastlr_segment *segment;
@@ -176,11 +180,14 @@ static void interpolate(segment s, double gain, size_t n, const double *restrict
 {
     const double a = s->p[9] * gain, b = s->p[END], length = s->p[LENGTH], offset = s->p[OFFSET];
     const double p[2] = {s->p[SHAPE_AT], s->p[SHAPE_AT + 1]};
+    const double per = clipped(0.5 / length, 0, DBL_MAX);
     switch (s->shape) {
     case SHAPE_LINEAR:
-        INTERPOLATION(shape_linear);
+        FOR_ALL out[i] = linearly(t[i], offset, length, a, b);
+        break;
     case SHAPE_COSINE:
-        INTERPOLATION(shape_cosine);
+        FOR_ALL out[i] = by_cosine(t[i], offset, length, per, a, b);
+        break;
     case SHAPE_COSINE_POWER:
         INTERPOLATION(shape_cosine_power);
     case SHAPE_POLYNOMIAL:
@@ -426,16 +433,31 @@ static int one_cycle(segment table, segment s, double factor, double gain, size_
     return status;
 }
 
-/* How many times from the first on lie in the cycle between two multiples of the period. */
-static size_t same_cycle(size_t n, const double *t, twofold from, twofold to)
+/* Puts times on the clock of the cycle between two multiples of the period; whether all of them lie in it. */
+static bool in_cycle(size_t n, const double *restrict t, twofold from, twofold to, double *restrict since)
 {
-    int64_t outside = 0;
-    FOR_ALL outside += (t[i] - from.hi) - from.lo < 0 || (t[i] - to.hi) - to.lo >= 0;
-    if (outside == 0)
+    uint64_t early = 0, left = ~UINT64_C(0); /* their signs */
+    FOR_ALL
+    {
+        const double r = (t[i] - from.hi) - from.lo;
+        early |= bits_of(r);
+        left &= bits_of((t[i] - to.hi) - to.lo);
+        since[i] = r < 0 ? 0 : r;
+    }
+    return (early >> 63 == 0) & (left >> 63 == 1);
+}
+
+/* How many times from the first on, which does, lie in the cycle; `since` has those on its clock. */
+static size_t same_cycle(size_t n, const double *t, twofold from, twofold to, double *since)
+{
+    enum { FEW = 32 };
+    if (in_cycle(n, t, from, to, since))
         return n;
-    size_t k = 1;
-    while (k < n && (t[k] - from.hi) - from.lo >= 0 && (t[k] - to.hi) - to.lo < 0)
-        k++;
+    size_t k = 0;
+    while (n - k >= FEW && in_cycle(FEW, t + k, from, to, since + k))
+        k += FEW;
+    for (k += k == 0; k < n && in_cycle(1, t + k, from, to, since + k); k++)
+        ;
     return k;
 }
 
@@ -453,12 +475,8 @@ static int repeat_equal(segment table, segment s, double gain, size_t n, const d
         const double *x = t + k;
         double c = lo ? floor_wide(x[0], lo[k], period, hi) : floor_of(x[0], period, hi);
         const twofold from = product_of(c, period), to = product_of(c + 1, period);
-        m = lo ? 1 : same_cycle(n - k, x, from, to);
+        m = lo ? 1 : same_cycle(n - k, x, from, to, hi);
         if (m >= SHORT || m == n - k) {
-            for (size_t i = 0; !lo && i < m; i++) {
-                const double r = (x[i] - from.hi) - from.lo;
-                hi[i] = r < 0 ? 0 : r;
-            }
             status |= one_cycle(table, s, decay.hi == 0 ? 1 : power_of(decay, c), gain, m, hi, NULL, out + k);
             continue;
         }

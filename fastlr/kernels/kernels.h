@@ -44,9 +44,10 @@ typedef struct {
     double t0, t1, t2, t3;
 } sums;
 
-/* What a rule makes of an element: the direction u, or with MOVES_P the new parameter p; the new state; terms of TRAIL. */
+/* What a rule makes of an element: the direction u, or with MOVES_P the new parameter p; the new state; terms of TRAIL; and
+ * what has the sign of u, but is less work, if HEADING asks for it. */
 typedef struct {
-    real u, p, s0, s1, s2, s3, s4;
+    real u, p, s0, s1, s2, s3, s4, way;
     sums sums;
 } out;
 
@@ -112,6 +113,36 @@ PER_ELEMENT bits magnitude(real x)
     return b & ((bits)-1 >> 1);
 }
 
+/* ∛x for x ≥ 0, within 1.71 u; 0, ∞ and NaN stay. By r, which goes to 1 / ∛x without a division, and one step of Newton's:
+ *
+ *     r ← r (1 + h/3 + 2h²/9 + 14h³/81)                  h = 1 − x r³: the error e of r becomes 35/3 e⁴
+ *     y ← x r² + (x − (x r²)³) r²/3                      and 8 e²
+ *
+ * A multiple of the exponent's bias less a third of x's bits, as integers, are the bits of a number within 1/29 of 1 / ∛x: one
+ * step leaves e < 2e-5, two some u. Of the last one's roundings those of the cube, 2 u, count a third, the sum's u all, and the
+ * difference has none, for both are close. x is taken 2^54 times as large or as small, and ∛2^54 is 2^18, so that nothing is
+ * denormal or infinite on the way.
+ */
+PER_ELEMENT real cube_root(real x)
+{
+    enum { LOW = 8 * sizeof(real) - 32, STEPS = sizeof(real) == sizeof(float) ? 1 : 2 };
+    const uint32_t magic = sizeof(real) == sizeof(float) ? 0x54a20000 : 0x553eeaab;
+    const real most = _Generic((real)0, float: FLT_MAX, double: DBL_MAX), third = (real)1 / 3;
+    const bool small = x < 1;
+    const real scaled = x * (real)(small ? 0x1p54 : 0x1p-54);
+    bits b;
+    memcpy(&b, &scaled, sizeof b);
+    b = (bits)(magic - (uint32_t)(b >> LOW) / 3) << LOW;
+    real r;
+    memcpy(&r, &b, sizeof r);
+    for (int k = 0; k < STEPS; k++) {
+        const real h = 1 - (scaled * r) * (r * r);
+        r = r + (r * h) * (third + h * ((real)2 / 9 + h * ((real)14 / 81)));
+    }
+    const real r2 = r * r, near = scaled * r2, y = near + (scaled - near * (near * near)) * (r2 * third);
+    return (x > 0) & (x <= most) ? y * (real)(small ? 0x1p-18 : 0x1p18) : x;
+}
+
 PER_STEP bool is_finite(real x)
 {
     return x - x == 0;
@@ -129,6 +160,13 @@ PER_STEP double within(double x)
 {
     const double most = _Generic((real)0, float: (double)FLT_MAX, double: DBL_MAX);
     return x > most ? most : x;
+}
+
+/* What part of a tensor's elements a cautious step keeps: 1/1000 or more, so that the others grow no further. */
+PER_STEP double share(double kept, size_t n)
+{
+    const double x = kept / (double)n;
+    return x > 1e-3 ? x : 1e-3;
 }
 
 /* 1 − b^t by repeated squaring, of complements: 1 − (1 − x)(1 − y) = x + y (1 − x). Nothing cancels, where 1 − 0.999²
@@ -165,6 +203,7 @@ PER_STEP double complement(double b, int64_t t)
 #include "rules/laprop.h"
 #include "rules/lars.h"
 #include "rules/lazy_adam.h"
+#include "rules/madgrad.h"
 #include "rules/muon.h"
 #include "rules/nadam.h"
 #include "rules/novograd.h"
@@ -190,6 +229,7 @@ PER_STEP double complement(double b, int64_t t)
 /* clang-format off */
 static const fastlr_rule *const rules[] = {
     &adabelief_rule,
+    &adabelief_cautious_rule,
     &adadelta_rule,
     &adagrad_rule,
     &adahessian_rule,
@@ -197,7 +237,9 @@ static const fastlr_rule *const rules[] = {
     &adam_cautious_rule,
     &adam_hd_rule,
     &adamax_rule,
+    &adamax_cautious_rule,
     &adan_rule,
+    &adan_cautious_rule,
     &ademamix_rule,
     &adopt_rule,
     &amsgrad_rule,
@@ -212,28 +254,35 @@ static const fastlr_rule *const rules[] = {
     &floor_1_rule,
     &floor_1_origin_rule,
     &floor_2_rule,
+    &floor_2_origin_rule,
     &floor_3_rule,
     &floor_3_origin_rule,
     &floor_4_rule,
     &floor_5_rule,
     &ftrl_rule,
     &lamb_rule,
+    &lamb_cautious_rule,
     &laprop_rule,
+    &laprop_cautious_rule,
     &lars_rule,
     &lars_momentum_rule,
     &ldog_rule,
     &ldog_averaged_rule,
     &lion_rule,
     &lion_cautious_rule,
+    &madgrad_rule,
     &momentum_rule,
     &momentum_cautious_rule,
     &muon_rule,
     &nadam_rule,
+    &nadam_cautious_rule,
     &novograd_rule,
     &prodigy_rule,
     &qhadam_rule,
+    &qhadam_cautious_rule,
     &qhm_rule,
     &radam_rule,
+    &radam_cautious_rule,
     &rmsprop_rule,
     &rmsprop_centered_rule,
     &rmsprop_centered_momentum_rule,
@@ -250,6 +299,7 @@ static const fastlr_rule *const rules[] = {
     &sophia_informed_rule,
     &stable_adamw_rule,
     &yogi_rule,
+    &yogi_cautious_rule,
     NULL,
 };
 

@@ -1,5 +1,6 @@
 /* Values of schedules: integers to doubles, negative steps found, the instruction set chosen. */
 #include "schedule.h"
+#include "elementary.h"
 
 #include <math.h>
 
@@ -15,12 +16,22 @@ static fastlr_evaluator *evaluator(void)
 
 enum { BLOCK = 256 };
 
+static bool any_negative(size_t n, const double *t)
+{
+    uint64_t signs = 0;
+    for (size_t i = 0; i < n; i++)
+        signs |= bits_of(t[i]);
+    if (signs >> 63 == 0)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (t[i] < 0) /* which −0 and NaN are not */
+            return true;
+    return false;
+}
+
 int fastlr_schedule(const fastlr_segment *table, size_t n, const double *t, double *out)
 {
-    int64_t negative = 0;
-    for (size_t i = 0; i < n; i++)
-        negative += t[i] < 0;
-    return negative ? FASTLR_NEGATIVE : evaluator()(table, n, t, NULL, out);
+    return any_negative(n, t) ? FASTLR_NEGATIVE : evaluator()(table, n, t, NULL, out);
 }
 
 /* An integer beyond 2^53 as two doubles: without its last eleven bits it fits into one. */
@@ -36,23 +47,42 @@ static int wide_ints(const fastlr_segment *table, size_t n, const int64_t *t, do
     return evaluator()(table, n, hi, lo, out);
 }
 
+static uint64_t any_bits(size_t n, const int64_t *t)
+{
+    uint64_t bits = 0;
+    for (size_t i = 0; i < n; i++)
+        bits |= (uint64_t)t[i];
+    return bits;
+}
+
+/* Below 2^52 the bits of an integer are the last ones of a double from 2^52 on: a conversion that every instruction set has,
+ * in vectors. */
+static void to_doubles(size_t n, const int64_t *restrict t, double *restrict x, bool small)
+{
+    if (small)
+        for (size_t i = 0; i < n; i++)
+            x[i] = number_of((uint64_t)t[i] | UINT64_C(0x4330000000000000)) - 0x1p52;
+    else
+        for (size_t i = 0; i < n; i++)
+            x[i] = (double)t[i];
+}
+
 int fastlr_schedule_ints(const fastlr_segment *table, size_t n, const int64_t *t, double *out)
 {
     fastlr_evaluator *const evaluate = evaluator();
     double x[BLOCK];
     int status = 0;
+    const uint64_t bits = any_bits(n, t);
+    if (bits >> 63)
+        return FASTLR_NEGATIVE;
     for (size_t k = 0; k < n; k += BLOCK) {
         const size_t m = n - k < BLOCK ? n - k : BLOCK;
-        int64_t any = 0;
-        uint64_t bits = 0;
-        for (size_t i = 0; i < m; i++) {
-            any |= t[k + i];
-            bits |= (uint64_t)t[k + i];
-            x[i] = (double)t[k + i];
+        if (bits >> 53 && any_bits(m, t + k) >> 53)
+            status |= wide_ints(table, m, t + k, out + k);
+        else {
+            to_doubles(m, t + k, x, bits >> 52 == 0);
+            status |= evaluate(table, m, x, NULL, out + k);
         }
-        if (any < 0)
-            return FASTLR_NEGATIVE;
-        status |= bits >> 53 ? wide_ints(table, m, t + k, out + k) : evaluate(table, m, x, NULL, out + k);
     }
     return status;
 }

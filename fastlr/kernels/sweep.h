@@ -1,7 +1,7 @@
 /* The loop every rule runs in.
  *
  * A template: include it after the rule with
- *     RULE      the rule's name; RULE_hyper, RULE_step, RULE_at() and RULE() exist
+ *     RULE      the rule's name; RULE_hyper, RULE_step, RULE_at() and RULE() exist, or those of another rule, named OF
  *     STATES    how many state buffers the rule has, 0 to 5
  * and, where the rule needs it,
  *     SQUARES   which states are never negative, a bit each: stored in 8 bits they have another code (store.h)
@@ -17,7 +17,7 @@
  *     CARRY     how many numbers are kept from step to step
  *     SCOPE     what sums go over and who keeps the numbers: FASTLR_TENSOR, FASTLR_GROUP or FASTLR_MODEL
  *     CAUTIOUS  u is 0 where it points up the gradient, and what is left larger by as much: Liang et al. (2024), a tensor each;
- *               RULE_heading(), with RULE()'s arguments, has the sign of u
+ *               HEADING is what of RULE()'s result has the sign of u: u itself, unless something is less to read
  * It defines RULE_rule, the rule's entry in the table, and undefines all parameters.
  *
  * The rule turns the gradient into a direction u; applying it is the same for all:
@@ -27,9 +27,15 @@
  * decay is η λ, not 1 − η λ: narrowed to float32, 1 − 1e-8 would be 1, and the decay lost even where the rest of the
  * step moves p. The guards keep an infinite parameter from becoming NaN through 0 · ∞.
  */
+#ifndef OF
+#define OF RULE
+#endif
 #ifdef CAUTIOUS
 #define SURVEY 1
 #define SCOPE FASTLR_TENSOR
+#ifndef HEADING
+#define HEADING u
+#endif
 #endif
 #ifndef SQUARES
 #define SQUARES 0
@@ -107,7 +113,7 @@
 
 typedef struct {
     apply a;
-    NAME(RULE, step) h;
+    NAME(OF, step) h;
     bool fresh; /* of this parameter's steps */
 } NAME(RULE, block);
 
@@ -115,7 +121,7 @@ static bool NAME(RULE, prepare)(const fastlr_hyper *o, int64_t t, const fastlr_s
                                 fastlr_step *step)
 {
     _Static_assert(sizeof(NAME(RULE, block)) <= sizeof *step, "FASTLR_STEP_SLOTS");
-    _Static_assert(sizeof(NAME(RULE, hyper)) <= sizeof o->rule, "FASTLR_HYPERS");
+    _Static_assert(sizeof(NAME(OF, hyper)) <= sizeof o->rule, "FASTLR_HYPERS");
     _Static_assert(STATES + ORIGINS + INPUTS <= FASTLR_STATES && SURVEY <= FASTLR_SUMS && TRAIL <= FASTLR_SUMS &&
                        CARRY <= FASTLR_CARRY,
                    "limits of fastlr.h");
@@ -125,12 +131,10 @@ static bool NAME(RULE, prepare)(const fastlr_hyper *o, int64_t t, const fastlr_s
     for (int k = 0; k < CARRY; k++)
         meant |= !isfinite(carry[k]);
     pace x = {o->lr, o->lr * o->decay, carry, sums};
-    const NAME(RULE, step) h = NAME(RULE, at)((const NAME(RULE, hyper) *)o->rule, t, &x);
+    const NAME(OF, step) h = NAME(OF, at)((const NAME(OF, hyper) *)o->rule, t, &x);
 #ifdef CAUTIOUS
-    if (sums && sums->n) {
-        const double share = sums->sum[0] / (double)sums->n;
-        x.rate /= share > 1e-3 ? share : 1e-3;
-    }
+    if (sums)
+        x.rate /= share(sums->sum[0], sums->n);
 #endif
     const apply a = {(real)o->scale, (real)o->l2, (real)x.rate, (real)x.decay};
     *(NAME(RULE, block) *)step = (NAME(RULE, block)){a, h, t == 1};
@@ -142,7 +146,7 @@ static bool NAME(RULE, prepare)(const fastlr_hyper *o, int64_t t, const fastlr_s
 
 /* `zero` and `fresh` are constants where this is inlined, so each of the loops below is free of them. */
 INLINED out NAME(RULE, element)(size_t i, real *p, real *g, real *s0, real *s1, real *s2, real *s3, real *s4,
-                                real *origin, const real *input, apply a, NAME(RULE, step) h, const bool zero,
+                                real *origin, const real *input, apply a, NAME(OF, step) h, const bool zero,
                                 const bool fresh)
 {
     (void)s0, (void)s1, (void)s2, (void)s3, (void)s4, (void)origin, (void)input, (void)fresh;
@@ -150,9 +154,9 @@ INLINED out NAME(RULE, element)(size_t i, real *p, real *g, real *s0, real *s1, 
     real d = a.scale * g[i];
     if (a.l2 != 0)
         d += a.l2 * x;
-    out o = RULE(ARGUMENTS);
+    out o = OF(ARGUMENTS);
 #ifdef CAUTIOUS
-    o.u = agree(NAME(RULE, heading)(ARGUMENTS), d) ? o.u : o.u - o.u; /* 0, but NaN stays */
+    o.u = agree(o.HEADING, d) ? o.u : o.u - o.u; /* 0, but NaN stays */
 #endif
 #if STATES > 0
     s0[i] = o.s0;
@@ -188,8 +192,8 @@ INLINED out NAME(RULE, element)(size_t i, real *p, real *g, real *s0, real *s1, 
 
 INLINED void NAME(RULE, loop)(size_t n, real *restrict p, real *restrict g, real *restrict s0, real *restrict s1,
                               real *restrict s2, real *restrict s3, real *restrict s4, real *restrict origin,
-                              const real *restrict input, apply a, NAME(RULE, step) h, const bool zero,
-                              const bool fresh, size_t k, fastlr_lanes *lanes)
+                              const real *restrict input, apply a, NAME(OF, step) h, const bool zero, const bool fresh,
+                              size_t k, fastlr_lanes *lanes)
 {
 #if TRAIL > 0
 #define TERMS NAME(RULE, element)(i, p, g, s0, s1, s2, s3, s4, origin, input, a, h, zero, fresh).sums
@@ -226,7 +230,7 @@ static void NAME(RULE, sweep)(size_t n, void *p, void *g, void *const *s, const 
 #if SURVEY > 0
 INLINED sums NAME(RULE, look)(size_t i, const real *p, const real *g, const real *s0, const real *s1, const real *s2,
                               const real *s3, const real *s4, const real *origin, const real *input, apply a,
-                              NAME(RULE, step) h, bool fresh)
+                              NAME(OF, step) h, bool fresh)
 {
     (void)s0, (void)s1, (void)s2, (void)s3, (void)s4, (void)origin, (void)input, (void)fresh;
     const real x = p[i];
@@ -234,15 +238,15 @@ INLINED sums NAME(RULE, look)(size_t i, const real *p, const real *g, const real
     if (a.l2 != 0)
         d += a.l2 * x;
 #ifdef CAUTIOUS
-    return (sums){.t0 = agree(NAME(RULE, heading)(ARGUMENTS), d) ? 1 : 0};
+    return (sums){.t0 = agree(OF(ARGUMENTS).HEADING, d) ? 1 : 0};
 #else
-    return NAME(RULE, survey)(ARGUMENTS);
+    return NAME(OF, survey)(ARGUMENTS);
 #endif
 }
 
 INLINED void NAME(RULE, tally)(size_t n, const real *p, const real *g, const real *s0, const real *s1, const real *s2,
                                const real *s3, const real *s4, const real *origin, const real *input, apply a,
-                               NAME(RULE, step) h, bool fresh, size_t k, fastlr_lanes *lanes)
+                               NAME(OF, step) h, bool fresh, size_t k, fastlr_lanes *lanes)
 {
 #define TERMS NAME(RULE, look)(i, p, g, s0, s1, s2, s3, s4, origin, input, a, h, fresh)
     OVER_LANES(SURVEY)
@@ -261,7 +265,7 @@ static void NAME(RULE, measure)(size_t n, const void *p, const void *g, void *co
 static void NAME(RULE, close)(const fastlr_hyper *o, int64_t t, const fastlr_sums *sums, double *carry)
 {
     pace x = {o->lr, o->lr * o->decay, carry, sums};
-    NAME(RULE, after)((const NAME(RULE, hyper) *)o->rule, t, &x);
+    NAME(OF, after)((const NAME(OF, hyper) *)o->rule, t, &x);
 }
 #endif
 
@@ -272,7 +276,7 @@ static const fastlr_rule NAME(RULE, rule) = {
     .inputs = INPUTS,
     .squares = SQUARES,
     .precise = PRECISE | ORIGINS << STATES,
-    .hypers = sizeof(NAME(RULE, hyper)) / sizeof(double),
+    .hypers = sizeof(NAME(OF, hyper)) / sizeof(double),
     .carry = CARRY,
     .passes = 1 + (SURVEY > 0),
     .accesses = 3 + 2 * STATES + ORIGINS + INPUTS + (SURVEY > 0 ? 2 + STATES + ORIGINS + INPUTS : 0),
@@ -283,7 +287,7 @@ static const fastlr_rule NAME(RULE, rule) = {
     .survey = NAME(RULE, measure),
 #endif
 #ifdef ASKS
-    .asks = NAME(RULE, asks),
+    .asks = NAME(OF, asks),
 #endif
 #if TRAIL > 0
     .close = NAME(RULE, close),
@@ -291,6 +295,7 @@ static const fastlr_rule NAME(RULE, rule) = {
 };
 
 #undef RULE
+#undef OF
 #undef STATES
 #undef SQUARES
 #undef PRECISE
@@ -308,6 +313,7 @@ static const fastlr_rule NAME(RULE, rule) = {
 #undef CARRY
 #undef SCOPE
 #undef CAUTIOUS
+#undef HEADING
 #undef P
 #undef S0
 #undef S1

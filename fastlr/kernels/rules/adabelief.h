@@ -40,3 +40,11 @@ PER_ELEMENT out adabelief(real g, real m, real s, adabelief_step h)
 #define STATES 2
 #define SQUARES 2
 #include "../sweep.h"
+
+#define RULE adabelief_cautious
+#define OF adabelief
+#define STATES 2
+#define SQUARES 2
+#define CAUTIOUS
+#define HEADING s0
+#include "../sweep.h"

@@ -33,26 +33,12 @@ PER_ELEMENT out adam(real g, real m, real v, adam_step h)
 #define SQUARES 2
 #include "../sweep.h"
 
-/* Cautious: u has the sign of m, so that the read before the step is one of g and m. */
-typedef adam_hyper adam_cautious_hyper;
-typedef adam_step adam_cautious_step;
-#define adam_cautious_at adam_at
-
-PER_ELEMENT out adam_cautious(real g, real m, real v, adam_step h)
-{
-    return adam(g, m, v, h);
-}
-
-PER_ELEMENT real adam_cautious_heading(real g, real m, real v, adam_step h)
-{
-    (void)v;
-    return average(m, g, h.a1);
-}
-
 #define RULE adam_cautious
+#define OF adam
 #define STATES 2
 #define SQUARES 2
 #define CAUTIOUS
+#define HEADING s0
 #include "../sweep.h"
 
 /* AMSGrad: Reddi, Kale & Kumar (2018), with Adam's bias corrections as torch has them: the maximum is taken over the
@@ -78,23 +64,10 @@ PER_ELEMENT out amsgrad(real g, real m, real v, real x, amsgrad_step h)
 #define SQUARES 6
 #include "../sweep.h"
 
-typedef amsgrad_hyper amsgrad_cautious_hyper;
-typedef amsgrad_step amsgrad_cautious_step;
-#define amsgrad_cautious_at amsgrad_at
-
-PER_ELEMENT out amsgrad_cautious(real g, real m, real v, real x, amsgrad_step h)
-{
-    return amsgrad(g, m, v, x, h);
-}
-
-PER_ELEMENT real amsgrad_cautious_heading(real g, real m, real v, real x, amsgrad_step h)
-{
-    (void)v, (void)x;
-    return average(m, g, h.a1);
-}
-
 #define RULE amsgrad_cautious
+#define OF amsgrad
 #define STATES 3
 #define SQUARES 6
 #define CAUTIOUS
+#define HEADING s0
 #include "../sweep.h"

@@ -39,10 +39,19 @@ PER_ELEMENT out adan(real g, real m, real d, real n, real l, adan_step h)
     m = average(m, g, h.a1);
     d = average(d, change, h.a2);
     n = average(n, square(g + h.b2 * change), h.a3);
-    return (out){.u = (m + h.k * d) / (root(n) + h.eps), .s0 = m, .s1 = d, .s2 = n, .s3 = g};
+    const real mean = m + h.k * d;
+    return (out){.u = mean / (root(n) + h.eps), .s0 = m, .s1 = d, .s2 = n, .s3 = g, .way = mean};
 }
 
 #define RULE adan
 #define STATES 4
 #define SQUARES 4
+#include "../sweep.h"
+
+#define RULE adan_cautious
+#define OF adan
+#define STATES 4
+#define SQUARES 4
+#define CAUTIOUS
+#define HEADING way
 #include "../sweep.h"

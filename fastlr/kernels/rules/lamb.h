@@ -37,12 +37,23 @@ PER_STEP lamb_step lamb_at(const lamb_hyper *o, int64_t t, pace *x)
                        .decay = (real)o->decay};
 }
 
-PER_ELEMENT out lamb(real g, real p, real m, real v, lamb_step h)
+PER_ELEMENT out lamb_average(real g, real m, real v, lamb_step h)
 {
     m = (m - h.a1 * m) + h.weight * g;
     v = average(v, square(g), h.a2);
-    const real u = h.gain * (m / (root(v) + h.eps));
-    return (out){.u = h.decay != 0 ? u + h.decay * p : u, .s0 = m, .s1 = v};
+    return (out){.u = h.gain * (m / (root(v) + h.eps)), .s0 = m, .s1 = v};
+}
+
+PER_ELEMENT real lamb_decayed(real u, real p, lamb_step h)
+{
+    return h.decay != 0 ? u + h.decay * p : u;
+}
+
+PER_ELEMENT out lamb(real g, real p, real m, real v, lamb_step h)
+{
+    out o = lamb_average(g, m, v, h);
+    o.u = lamb_decayed(o.u, p, h);
+    return o;
 }
 
 PER_ELEMENT sums lamb_survey(real g, real p, real m, real v, lamb_step h)
@@ -56,5 +67,56 @@ PER_ELEMENT sums lamb_survey(real g, real p, real m, real v, lamb_step h)
 #define SQUARES 2
 #define SEES_P
 #define SURVEY 2
+#define SCOPE FASTLR_TENSOR
+#include "../sweep.h"
+
+/* Cautious as in timm: what Adam would do is masked, and larger by 1 / s, s the share of what is left of it; then comes the
+ * decay, and then the norm. So that one read is enough, that is put together of sums without s:
+ *
+ *     ‖u / s + λ p‖² = Σu² / s² + 2 (λ / s) Σup + λ² Σp²
+ */
+typedef lamb_hyper lamb_cautious_hyper;
+typedef lamb_step lamb_cautious_step;
+
+PER_STEP lamb_step lamb_cautious_at(const lamb_hyper *o, int64_t t, pace *x)
+{
+    if (!x->sums)
+        return lamb_at(o, t, x);
+    const double *sum = x->sums->sum, s = share(sum[3], x->sums->n), k = o->decay;
+    const fastlr_sums norms = {{sum[0], sum[1] / (s * s) + 2 * (k / s) * sum[2] + k * k * sum[0]}, x->sums->n};
+    pace plain = *x;
+    plain.sums = &norms;
+    lamb_step h = lamb_at(o, t, &plain);
+    x->rate = plain.rate;
+    h.gain = (real)((double)h.gain / s);
+    return h;
+}
+
+PER_ELEMENT out lamb_masked(real g, real m, real v, lamb_step h)
+{
+    out o = lamb_average(g, m, v, h);
+    o.u = agree(o.s0, g) ? o.u : o.u - o.u; /* 0, but NaN stays */
+    return o;
+}
+
+PER_ELEMENT out lamb_cautious(real g, real p, real m, real v, lamb_step h)
+{
+    out o = lamb_masked(g, m, v, h);
+    o.u = lamb_decayed(o.u, p, h);
+    return o;
+}
+
+PER_ELEMENT sums lamb_cautious_survey(real g, real p, real m, real v, lamb_step h)
+{
+    const out o = lamb_masked(g, m, v, h);
+    const double x = (double)p, u = (double)o.u;
+    return (sums){.t0 = x * x, .t1 = u * u, .t2 = u * x, .t3 = agree(o.s0, g) ? 1 : 0};
+}
+
+#define RULE lamb_cautious
+#define STATES 2
+#define SQUARES 2
+#define SEES_P
+#define SURVEY 4
 #define SCOPE FASTLR_TENSOR
 #include "../sweep.h"

@@ -33,3 +33,11 @@ PER_ELEMENT out laprop(real g, real m, real v, laprop_step h)
 #define SQUARES 2
 #define CARRY 1
 #include "../sweep.h"
+
+#define RULE laprop_cautious
+#define OF laprop
+#define STATES 2
+#define SQUARES 2
+#define CARRY 1
+#define CAUTIOUS
+#include "../sweep.h"

@@ -31,11 +31,21 @@ PER_ELEMENT out nadam(real g, real m, real v, nadam_step h)
 {
     m = average(m, g, h.a1);
     v = average(v, square(g), h.a2);
-    return (out){.u = (h.k1 * g + h.k2 * m) / (root(v) + h.eps), .s0 = m, .s1 = v};
+    const real mean = h.k1 * g + h.k2 * m;
+    return (out){.u = mean / (root(v) + h.eps), .s0 = m, .s1 = v, .way = mean};
 }
 
 #define RULE nadam
 #define STATES 2
 #define SQUARES 2
 #define CARRY 1
+#include "../sweep.h"
+
+#define RULE nadam_cautious
+#define OF nadam
+#define STATES 2
+#define SQUARES 2
+#define CARRY 1
+#define CAUTIOUS
+#define HEADING way
 #include "../sweep.h"

@@ -24,10 +24,19 @@ PER_ELEMENT out qhadam(real g, real m, real v, qhadam_step h)
     const real q = square(g);
     m = average(m, g, h.a1);
     v = average(v, q, h.a2);
-    return (out){.u = (h.k1 * m + h.n1 * g) / (root(h.k2 * v + h.n2 * q) + h.eps), .s0 = m, .s1 = v};
+    const real mean = h.k1 * m + h.n1 * g;
+    return (out){.u = mean / (root(h.k2 * v + h.n2 * q) + h.eps), .s0 = m, .s1 = v, .way = mean};
 }
 
 #define RULE qhadam
 #define STATES 2
 #define SQUARES 2
+#include "../sweep.h"
+
+#define RULE qhadam_cautious
+#define OF qhadam
+#define STATES 2
+#define SQUARES 2
+#define CAUTIOUS
+#define HEADING way
 #include "../sweep.h"

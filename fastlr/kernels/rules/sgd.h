@@ -43,21 +43,8 @@ PER_ELEMENT out momentum(real g, real b, momentum_step h)
 #define STATES 1
 #include "../sweep.h"
 
-typedef momentum_hyper momentum_cautious_hyper;
-typedef momentum_step momentum_cautious_step;
-#define momentum_cautious_at momentum_at
-
-PER_ELEMENT out momentum_cautious(real g, real b, momentum_step h)
-{
-    return momentum(g, b, h);
-}
-
-PER_ELEMENT real momentum_cautious_heading(real g, real b, momentum_step h)
-{
-    return momentum(g, b, h).u;
-}
-
 #define RULE momentum_cautious
+#define OF momentum
 #define STATES 1
 #define CAUTIOUS
 #include "../sweep.h"

@@ -23,30 +23,19 @@ PER_STEP lion_step lion_at(const lion_hyper *o, int64_t t, pace *x)
 
 PER_ELEMENT out lion(real g, real m, lion_step h)
 {
-    return (out){.u = sign(average(m, g, h.a1)), .s0 = average(m, g, h.a2)};
+    const real c = average(m, g, h.a1);
+    return (out){.u = sign(c), .s0 = average(m, g, h.a2), .way = c};
 }
 
 #define RULE lion
 #define STATES 1
 #include "../sweep.h"
 
-typedef lion_hyper lion_cautious_hyper;
-typedef lion_step lion_cautious_step;
-#define lion_cautious_at lion_at
-
-PER_ELEMENT out lion_cautious(real g, real m, lion_step h)
-{
-    return lion(g, m, h);
-}
-
-PER_ELEMENT real lion_cautious_heading(real g, real m, lion_step h)
-{
-    return average(m, g, h.a1);
-}
-
 #define RULE lion_cautious
+#define OF lion
 #define STATES 1
 #define CAUTIOUS
+#define HEADING way
 #include "../sweep.h"
 
 typedef struct {

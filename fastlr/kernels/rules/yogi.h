@@ -32,3 +32,11 @@ PER_ELEMENT out yogi(real g, real m, real v, yogi_step h)
 #define STATES 2
 #define SQUARES 2
 #include "../sweep.h"
+
+#define RULE yogi_cautious
+#define OF yogi
+#define STATES 2
+#define SQUARES 2
+#define CAUTIOUS
+#define HEADING s0
+#include "../sweep.h"

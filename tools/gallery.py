@@ -1,9 +1,14 @@
-"""`python -m bench.gallery [directory]`: a page with a picture of every schedule, docs/schedules.md by default."""
+"""`python tools/gallery.py [directory]`: a page with a picture of every schedule, docs/schedules.md by default.
+
+The same pictures each time, by one version of matplotlib.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+
+import matplotlib
 
 from fastlr import schedules as S
 from fastlr.plots import BLUE, finish, label, panels
@@ -12,6 +17,8 @@ from fastlr.plots import BLUE, finish, label, panels
 SHOWN = {
     "constant": "constant(1.0)",
     "linear": "linear(1.0, 0.0, 1000)",
+    "ramp of any shape": "ramp(0.0, 1.0, 1000, shape='tanh')",
+    "linear warm-up, then to 0": "linear_to_zero(1.0, 200, 1000)",
     "polynomial": "polynomial(1.0, 0.0, 1000, power=2)",
     "polynomial, cycling": "polynomial(1.0, 0.0, 300, power=2, cycle=True)",
     "step": "step(1.0, 0.5, 200)",
@@ -28,6 +35,7 @@ SHOWN = {
     "cosine": "cosine(1.0, 0.0, 1000)",
     "cosine with k-decay": "cosine(1.0, 0.0, 1000, k=2)",
     "cosine, warmed up": "cosine(1.0, 0.0, 900).warmup(100)",
+    "cosine, the warm-up included": "warmup_cosine(1.0, 100, 1000)",
     "warm restarts": "warm_restarts(1.0, 0.0, 150, mult=2, decay=0.8)",
     "cyclical, triangular": "cyclical(0.1, 1.0, 100)",
     "cyclical, triangular2": "cyclical(0.1, 1.0, 100, mode='triangular2')",
@@ -52,23 +60,33 @@ SHOWN = {
 STEPS = 1000
 
 
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def picture(title: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in title.lower()).strip("-") + ".svg"
+
+
+def page() -> str:
+    lines = ["# Schedules", "", "Every schedule over 1,000 updates. Made by `python tools/gallery.py`.", ""]
+    lines += ["| schedule | as written | |", "| --- | --- | --- |"]
+    lines += [f"| {title} | `S.{text}` | ![{title}](schedules/{picture(title)}) |" for title, text in SHOWN.items()]
+    return "\n".join(lines) + "\n"
+
+
 def write(directory: Path) -> Path:
     pictures = directory / "schedules"
     pictures.mkdir(parents=True, exist_ok=True)
-    lines = ["# Schedules", "", "Every schedule over 1,000 updates. Made by `python -m bench.gallery`.", ""]
-    lines += ["| schedule | as written | |", "| --- | --- | --- |"]
+    matplotlib.rcParams["svg.hashsalt"] = "fastlr"  # or its ids are random
     for title, text in SHOWN.items():
-        name = "".join(c if c.isalnum() else "-" for c in title.lower()).strip("-") + ".svg"
         figure, (ax,) = panels(1, size=(3.6, 1.7))
         S.parse(text).plot(ax, STEPS, color=BLUE)
         label(ax, "", "")
-        figure.savefig(pictures / name, metadata={"Date": None})
+        figure.savefig(pictures / picture(title), metadata={"Date": None})
         finish(figure, None)
-        lines.append(f"| {title} | `S.{text}` | ![{title}](schedules/{name}) |")
-    page = directory / "schedules.md"
-    page.write_text("\n".join(lines) + "\n")
-    return page
+    (directory / "schedules.md").write_text(page(), encoding="utf-8")
+    return directory / "schedules.md"
 
 
 if __name__ == "__main__":
-    print(write(Path(sys.argv[1] if len(sys.argv) > 1 else "docs")))
+    print(write(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "docs"))
