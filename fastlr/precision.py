@@ -18,10 +18,6 @@ STATE_DTYPES: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(np.uint16),
     "int8": np.dtype(np.uint8),
 }
-    "float32": np.dtype(np.float32),
-    "bfloat16": np.dtype(np.uint16),
-    "int8": np.dtype(np.uint8),
-}
 
 Pieces = Sequence[tuple[int, int, int, int]]
 
