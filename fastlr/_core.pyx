@@ -15,13 +15,16 @@ from cpython.buffer cimport (
     PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.dict cimport PyDict_Next
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear
 from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.float cimport DBL_MAX, FLT_MAX
 from libc.math cimport fabs
-from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcpy, memset
 
@@ -416,6 +419,13 @@ def widen(str format, const unsigned short[::1] codes, float[::1] x):
 include "_curve.pxi"
 
 
+# ---- PyTorch's tensors ----------------------------------------------------------------------------------------------
+
+cdef class Plan
+
+include "_tensors.pxi"
+
+
 # ---- one optimizer's step -------------------------------------------------------------------------------------------
 
 @cython.final
@@ -537,6 +547,7 @@ cdef class Plan:
     cdef fastlr_extent extents[5]  # what each state has
     cdef bint rows_only           # whether the rule is one for step_rows() alone
     cdef RowStep row_step         # None before the first step_rows()
+    cdef Tensors tensors          # None where gradients come as arrays
 
     def __cinit__(
         self, str rule, str kind, list params, list names, dict state, pieces, size_t groups, str informed=None,
@@ -751,6 +762,10 @@ cdef class Plan:
                 PyBuffer_Release(&source[k])
             PyMem_Free(source)
 
+    def attach(self, Tensors tensors):
+        """Gradients come from `tensors` from now on, and numbers are kept there."""
+        self.tensors = tensors
+
     def set_group(self, size_t group, double lr, double l2, double decay, tuple rule):
         """Hyper-parameters of a group, already checked; `rule` in the order of the kernel's <rule>_hyper."""
         cdef fastlr_hyper *h = &self.hypers[group]
@@ -794,10 +809,14 @@ cdef class Plan:
             k += 1
         return 0
 
-    def step(self, grads, double grad_scale, bint maximize, double clip_norm, bint zero, int nonfinite, inputs=None):
+    def step(
+        self, grads, double grad_scale, bint maximize, double clip_norm, bint zero, int nonfinite, inputs=None,
+        then=None,
+    ):
         """One update. `grads` has an array, or None, for each entry, as has `inputs`; `clip_norm` < 0 does not clip.
 
-        `inputs` may be a function of `grads` and the factor on them, which makes the arrays.
+        `inputs` may be a function of `grads` and the factor on them, which makes the arrays. `then` is called when all
+        is checked, before the first write: where it raises, as another plan's step may, this one is not made.
         """
         cdef size_t k, taken = 0, live
         cdef str name = self.rule if inputs is None else self.informed
@@ -822,6 +841,8 @@ cdef class Plan:
             if inputs is not None and not callable(inputs):
                 self.take_inputs(inputs, &taken)
             self.check_overlap(taken, zero)
+            if self.tensors is not None:
+                self.tensors.read_numbers(self)
             live = self.lay(rule)
             if clip_norm >= 0 or nonfinite != _PROPAGATE:
                 with nogil:
@@ -836,6 +857,8 @@ cdef class Plan:
                 self.ready(rule, live, scale)
             report = self.report(norm, skip)
             PyErr_CheckSignals()
+            if then is not None:
+                then()
             # Nothing below can fail: the step happens wholly.
             if skip:
                 if zero:
@@ -850,6 +873,23 @@ cdef class Plan:
                 if self.given[k]:
                     PyBuffer_Release(&self.grads[k])
         return report
+
+    def norm(self, grads):
+        """The Euclidean norm of gradients that a step is to be made with, inf or NaN if one of them is not finite."""
+        cdef size_t k, taken = 0, live
+        cdef fastlr_stats stats
+        try:
+            for k in range(self.entries):
+                self.take(k, "grads", grads[k], False)
+                taken = k + 1
+            live = self.lay(fastlr_find(self.rule.encode(), self.dtype))
+            with nogil:
+                stats = fastlr_measure(self.dtype, self.spans, live, self.scratch, threads)
+        finally:
+            for k in range(taken):
+                if self.given[k]:
+                    PyBuffer_Release(&self.grads[k])
+        return stats.norm if stats.finite else stats.largest
 
     cdef bint weigh(
         self, const fastlr_stats *stats, double clip_norm, int nonfinite, double *scale, double *norm
@@ -884,6 +924,10 @@ cdef class Plan:
         cdef Py_buffer *view = &self.grads[place]
         self.given[place] = x is not None
         if x is None:
+            return 0
+        if self.tensors is not None and place < self.entries:
+            self.tensors.take(place, self.kind, view)
+            self.grad_kinds[place] = self.kind
             return 0
         if not self.pin_gradient(place, what, x, view, zero):
             refuse(what + self.names[k], x, chr(self.kind), tuple_of(&self.views[k]), zero)
@@ -1134,6 +1178,8 @@ cdef class Plan:
             if self.given[k]:
                 self.t[k] += 1
         self.step_count += 1
+        if self.tensors is not None:
+            self.tensors.write_numbers(self)
 
     def step_rows(self, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite):
         """One update of some rows. `rows` and `grads` have an array each, or None, for each entry."""

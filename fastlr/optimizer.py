@@ -55,7 +55,7 @@ def cautious(rule: str, groups: Sequence[Group]) -> str:
     return f"{rule}_cautious" if chosen == {True} else rule
 
 
-_NONFINITE = {"propagate": _core.PROPAGATE, "skip": _core.SKIP, "raise": _core.RAISE}
+NONFINITE = {"propagate": _core.PROPAGATE, "skip": _core.SKIP, "raise": _core.RAISE}
 
 
 class Optimizer(_core.Stepper, Saved, ABC):
@@ -159,7 +159,7 @@ class Optimizer(_core.Stepper, Saved, ABC):
         words = self._precision.words
         self._checks = self.checks()
         self._maximize = flag("maximize", maximize)
-        self._nonfinite = _NONFINITE[choice(*_NONFINITE)("nonfinite", nonfinite)]
+        self._nonfinite = NONFINITE[choice(*NONFINITE)("nonfinite", nonfinite)]
         self._changed = [True]
         self._called: list[tuple[int, Any, float]] = []
         self._computed: list[int] = []
