@@ -78,30 +78,6 @@ static inline void pause_briefly(void)
 #endif
 }
 
-static unsigned long long get_float_mode(void)
-{
-#if defined(__x86_64__)
-    return _mm_getcsr();
-#elif defined(__aarch64__)
-    unsigned long long mode;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    return mode;
-#else
-    return 0;
-#endif
-}
-
-static void set_float_mode(unsigned long long mode)
-{
-#if defined(__x86_64__)
-    _mm_setcsr((unsigned)mode);
-#elif defined(__aarch64__)
-    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
-#else
-    (void)mode;
-#endif
-}
-
 static long long now(void)
 {
     struct timespec t;
@@ -197,7 +173,7 @@ static void *worker(void *number)
         if (!enter())
             continue;
         if (self < pool.threads) {
-            set_float_mode(pool.float_mode);
+            fastlr_set_float_mode(pool.float_mode);
             work(self);
         }
         atomic_fetch_sub(&pool.gate, 1);
@@ -241,10 +217,10 @@ static void start_workers(int wanted)
 /* A thread of another library's team in the place of a worker. Its own floating-point mode is given back to it. */
 static void lend(int number)
 {
-    const unsigned long long own = get_float_mode();
-    set_float_mode(pool.float_mode);
+    const unsigned long long own = fastlr_get_float_mode();
+    fastlr_set_float_mode(pool.float_mode);
     work(number % pool.threads);
-    set_float_mode(own);
+    fastlr_set_float_mode(own);
 }
 
 static bool awake(int workers)
@@ -262,7 +238,7 @@ static void share_out(size_t count, int threads, fastlr_task task, void *ctx)
     pool.task = task;
     pool.ctx = ctx;
     pool.threads = threads;
-    pool.float_mode = get_float_mode();
+    pool.float_mode = fastlr_get_float_mode();
     for (int k = 0; k < threads; k++) {
         atomic_store_explicit(&pool.parts[k].next, count * (size_t)k / (size_t)threads, memory_order_relaxed);
         pool.parts[k].end = count * (size_t)(k + 1) / (size_t)threads;
