@@ -128,7 +128,9 @@ class Plan:
         maximize: bool,
         clip_norm: float,
         nonfinite: int,
+        then: Callable[[], Any] | None = None,
     ) -> Report: ...
+    def norm_rows(self, rows: Sequence[Any], grads: Sequence[Any]) -> float: ...
 
 @final
 class Factored(Plan):
