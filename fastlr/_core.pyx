@@ -219,16 +219,12 @@ def rule_info(str name):
     """What a kernel does, from its entry in the table: a dict of counts.
 
     "states" and "inputs" are buffers beside parameters and gradients, "passes" reads of the gradients in one step, and
-    "accesses" numbers read or written an element, at most: times the size of one, the bytes that a step moves. "carry"
-    numbers are kept from step to step by what "scope" says: 0 and 1 a tensor, 2 a group, 3 the model.
+    "accesses" numbers read or written an element, at most: times the size of one, the bytes that a step moves.
     """
     cdef const fastlr_rule *rule = fastlr_find_rows(name.encode(), FASTLR_F32)
     if rule == NULL:
         raise ValueError(f"no rule {name!r}")
-    return {
-        "states": rule.states, "inputs": rule.inputs, "passes": rule.passes, "accesses": rule.accesses,
-        "carry": rule.carry, "scope": <int>rule.scope,
-    }
+    return {"states": rule.states, "inputs": rule.inputs, "passes": rule.passes, "accesses": rule.accesses}
 
 
 def state_bits(str name):
@@ -237,6 +233,12 @@ def state_bits(str name):
     if rule == NULL:
         raise ValueError(f"no rule {name!r}")
     return rule.squares, rule.precise
+
+
+def carried(str name):
+    """How many numbers a rule keeps from step to step, and by what: "tensor", "group" or "model"."""
+    cdef const fastlr_rule *rule = fastlr_find_rows(name.encode(), FASTLR_F32)
+    return rule.carry, "model" if rule.scope == FASTLR_MODEL else "group" if rule.scope == FASTLR_GROUP else "tensor"
 
 
 def elementary(str name, double x, double y=0.0):
@@ -1186,7 +1188,7 @@ cdef class Plan:
             self.tensors.write_numbers(self)
 
     def step_rows(self, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite, then=None):
-        """One update of some rows. `rows` and `grads` have an array each, or None, for each entry; `then` as in `step`."""
+        """One update of some rows. `rows` and `grads` have an array, or None, for each entry; `then` as in `step`."""
         return self.for_rows().step(self, rows, grads, grad_scale, maximize, clip_norm, nonfinite, then)
 
     def norm_rows(self, rows, grads):

@@ -315,32 +315,31 @@ class Step(torch.optim.Optimizer):
 
     # ---- numbers that a rule carries, where torch has no place for them ---------------------------------------------
 
-    def _carried(self, bound: Bound) -> int:
-        """How many, if they are kept in "numbers" beside the state."""
+    def _carried(self, bound: Bound) -> tuple[int, str]:
+        """How many are kept in "numbers", beside the state of a tensor or in a group, and by what."""
         if any(source == CARRIED for source, _ in self.row.numbers.values()):
-            return 0
-        return _core.rule_info(bound.kind[1])["carry"]
+            return 0, ""
+        return _core.carried(bound.kind[1])
 
     def _keep(self) -> None:
         """Puts them where `state_dict` finds them."""
         for bound in self._bound:
-            if self._carried(bound):
-                rows = bound.plan.numbers
-                if (scope := _core.rule_info(bound.kind[1])["scope"]) < 2:
-                    for m, row in zip(bound.members, rows, strict=True):
-                        m.slot["numbers"] = torch.tensor(row, dtype=torch.float64)
-                else:
-                    for k, group in enumerate(self.param_groups):
-                        group["numbers"] = rows[0 if scope == 3 else k]
+            count, keeper = self._carried(bound)
+            rows = bound.plan.numbers
+            if count and keeper == "tensor":
+                for m, row in zip(bound.members, rows, strict=True):
+                    m.slot["numbers"] = torch.tensor(row, dtype=torch.float64)
+            elif count:
+                for k, group in enumerate(self.param_groups):
+                    group["numbers"] = rows[k if keeper == "group" else 0]
 
     def _give_back(self, bound: Bound) -> None:
         """Takes them from there."""
-        if count := self._carried(bound):
-            zeros = [0.0] * count
-            if _core.rule_info(bound.kind[1])["scope"] < 2:
-                rows = [list(map(float, m.slot.get("numbers", zeros))) for m in bound.members]
-            else:
-                rows = [list(group.get("numbers", zeros)) for group in self.param_groups][: len(bound.plan.numbers)]
+        count, keeper = self._carried(bound)
+        if count:
+            places = [m.slot for m in bound.members] if keeper == "tensor" else self.param_groups
+            rows = [list(map(float, place.get("numbers", [0.0] * count))) for place in places]
+            rows = rows[: len(bound.plan.numbers)]
             bound.plan.set_steps(bound.plan.step_count, bound.plan.steps_made, rows)
 
     # ---- state ------------------------------------------------------------------------------------------------------
