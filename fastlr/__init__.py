@@ -39,6 +39,7 @@ from fastlr.radam import RAdam
 from fastlr.rmsprop import RMSprop
 from fastlr.rows import LazyAdam, RowAdagrad, SparseAdam
 from fastlr.rprop import Rprop
+from fastlr.scaler import LossScaler
 from fastlr.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fastlr.second_order import AdaHessian, Sophia
 from fastlr.sgd import SGD
@@ -87,6 +88,7 @@ __all__ = [
     "LaProp",
     "LazyAdam",
     "Lion",
+    "LossScaler",
     "Muon",
     "NAdam",
     "Newton",

@@ -24,7 +24,7 @@ from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
 from cpython.ref cimport Py_INCREF
 from libc.float cimport DBL_MAX, FLT_MAX
-from libc.math cimport fabs
+from libc.math cimport fabs, sqrt
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcpy, memset
@@ -131,6 +131,7 @@ cdef extern from "fastlr.h" nogil:
     void fastlr_run(
         const fastlr_rule *, const fastlr_span *, size_t spans, bint zero, fastlr_sums *, fastlr_sums *, int threads
     )
+    void fastlr_accumulate(const fastlr_span *, size_t spans, int threads)
     int fastlr_processors()
     double fastlr_clip(double scale, double norm, double clip_norm)
     unsigned long long fastlr_flush_denormals()
@@ -237,6 +238,12 @@ def state_bits(str name):
     if rule == NULL:
         raise ValueError(f"no rule {name!r}")
     return rule.squares, rule.precise
+
+
+def carried(str name):
+    """How many numbers a rule keeps from step to step, and by what: "tensor", "group" or "model"."""
+    cdef const fastlr_rule *rule = fastlr_find_rows(name.encode(), FASTLR_F32)
+    return rule.carry, "model" if rule.scope == FASTLR_MODEL else "group" if rule.scope == FASTLR_GROUP else "tensor"
 
 
 def elementary(str name, double x, double y=0.0):
@@ -450,10 +457,13 @@ cdef class Report:
     grad_norm : float or None
         Euclidean norm of all gradients, unscaled and before clipping. None if nothing asked for it (``clip_norm`` or
         ``nonfinite="skip"`` or ``"raise"``): it costs a read of the gradients.
+    grad_norms : tuple of float, or None
+        The same for each group, where ``clip_norm`` has a limit for each.
     skipped : bool
         Whether the step was left out for a gradient that is not finite.
     """
     cdef readonly int64_t step
+    cdef readonly tuple grad_norms
     cdef readonly tuple lrs
     cdef readonly object grad_norm
     cdef readonly bint skipped
@@ -541,6 +551,8 @@ cdef class Plan:
     cdef fastlr_hyper *hypers     # a group each
     cdef fastlr_step *steps       # a piece each
     cdef fastlr_span *spans       # a piece each
+    cdef fastlr_span *some        # those of one group, measured by themselves
+    cdef list limits              # of the gradients' norm, a group each, or None
     cdef size_t *laid             # the piece of each span
     cdef fastlr_partial *scratch  # a block each
     cdef fastlr_sums *tally       # a block each, if the rule takes sums
@@ -606,6 +618,7 @@ cdef class Plan:
         self.pieces = <piece *>new_array(self.count, sizeof(piece))
         self.steps = <fastlr_step *>new_array(2 * self.count, sizeof(fastlr_step))
         self.spans = <fastlr_span *>new_array(2 * self.count, sizeof(fastlr_span))
+        self.some = <fastlr_span *>new_array(2 * self.count, sizeof(fastlr_span))
         self.laid = <size_t *>new_array(2 * self.count, sizeof(size_t))
         self.found = <fastlr_sums *>new_array(self.count, sizeof(fastlr_sums))
         self.hypers = <fastlr_hyper *>new_array(groups, sizeof(fastlr_hyper))
@@ -644,7 +657,7 @@ cdef class Plan:
                       <uintptr_t>self.t, <uintptr_t>self.pieces, <uintptr_t>self.steps, <uintptr_t>self.spans,
                       <uintptr_t>self.hypers, <uintptr_t>self.scratch, <uintptr_t>self.owned, <uintptr_t>self.laid,
                       <uintptr_t>self.tally, <uintptr_t>self.found, <uintptr_t>self.carry, <uintptr_t>self.carried,
-                      <uintptr_t>self.driven, <uintptr_t>self.packs, <uintptr_t>self.firsts,
+                      <uintptr_t>self.driven, <uintptr_t>self.some, <uintptr_t>self.packs, <uintptr_t>self.firsts,
                       <uintptr_t>self.grad_kinds, <uintptr_t>self.stored, <uintptr_t>self.factors):
             PyMem_Free(<void *><uintptr_t>block)
 
@@ -835,6 +848,8 @@ cdef class Plan:
         cdef fastlr_stats stats
         cdef double scale = grad_scale, norm = -1
         cdef bint skip = False
+        cdef list norms = None
+        cdef Report report
         if self.rows_only:
             raise TypeError(
                 f"{self.rule} is a rule for rows: use step_rows(rows, grads), for all of them with "
@@ -853,7 +868,11 @@ cdef class Plan:
             if self.tensors is not None:
                 self.tensors.read_numbers(self)
             live = self.lay(rule)
-            if clip_norm >= 0 or nonfinite != _PROPAGATE:
+            if self.limits is not None:
+                norms = []
+                stats = self.measure_groups(live, scale, norms)
+                skip = self.weigh(&stats, -1, nonfinite, &scale, &norm)
+            elif clip_norm >= 0 or nonfinite != _PROPAGATE:
                 with nogil:
                     stats = fastlr_measure(self.dtype, self.spans, live, self.scratch, threads)
                 skip = self.weigh(&stats, clip_norm, nonfinite, &scale, &norm)
@@ -865,6 +884,7 @@ cdef class Plan:
                     live = self.lay(rule)
                 self.ready(rule, live, scale)
             report = self.report(norm, skip)
+            report.grad_norms = None if norms is None else tuple(norms)
             PyErr_CheckSignals()
             if then is not None:
                 then()
@@ -899,6 +919,68 @@ cdef class Plan:
                 if self.given[k]:
                     PyBuffer_Release(&self.grads[k])
         return stats.norm if stats.finite else stats.largest
+
+    def set_limits(self, double value, list norms):
+        """Of the steps to come: each gradient's magnitude, before it is scaled, or 0; the norm of each group's, or None."""
+        self.storing.most, self.limits = value, norms
+        for k in range(self.groups):
+            self.factors[k] = 1
+
+    def accumulate(self, list sums, grads):
+        """Adds gradients to float32 sums, an array an entry."""
+        cdef size_t k, taken = 0
+        cdef Py_buffer *views = <Py_buffer *>new_array(self.entries, sizeof(Py_buffer))
+        cdef size_t pinned = 0
+        try:
+            for k in range(self.entries):
+                self.take(k, "grads", grads[k], False)
+                taken = k + 1
+            for k in range(self.entries):
+                if not pin(sums[k], &views[k], c"f", True):
+                    raise TypeError("sums must be float32")
+                pinned += 1
+                self.spans[k].n = <size_t>views[k].len // sizeof(float) if self.given[k] else 0
+                self.spans[k].p, self.spans[k].g = views[k].buf, self.grads[k].buf
+                memset(&self.stored[k], 0, sizeof(fastlr_stored))
+                self.stored[k].g = format_of(self.grad_kinds[k])
+                self.spans[k].stored, self.spans[k].unit = &self.stored[k], 0
+            fastlr_lay(self.spans, self.entries)
+            PyErr_CheckSignals()
+            with nogil:
+                fastlr_accumulate(self.spans, self.entries, threads)
+        finally:
+            for k in range(pinned):
+                PyBuffer_Release(&views[k])
+            PyMem_Free(views)
+            for k in range(taken):
+                if self.given[k]:
+                    PyBuffer_Release(&self.grads[k])
+
+    cdef fastlr_stats measure_groups(self, size_t live, double scale, list norms) except *:
+        """The norm of each group's gradients, to `norms`; sets the factors that clip them. Returns that of all."""
+        cdef fastlr_stats one, all
+        cdef size_t k, group, count
+        cdef double square = 0, limit, norm
+        all.largest, all.finite = 0, True
+        for group in range(self.groups):
+            count = 0
+            for k in range(live):
+                if self.pieces[self.laid[k]].group == group:
+                    self.some[count] = self.spans[k]
+                    self.some[count].unit = 0
+                    count += 1
+            fastlr_lay(self.some, count)
+            with nogil:
+                one = fastlr_measure(self.dtype, self.some, count, self.scratch, threads)
+            norms.append(fabs(scale) * one.norm)
+            norm, limit = norms[group], self.limits[group]
+            self.factors[group] = limit / (norm + 1e-6) if limit >= 0 and not norm + 1e-6 <= limit else 1
+            square += one.norm * one.norm
+            all.finite = all.finite and one.finite
+            if not one.largest <= all.largest:
+                all.largest = one.largest
+        all.norm = sqrt(square)
+        return all
 
     cdef bint weigh(
         self, const fastlr_stats *stats, double clip_norm, int nonfinite, double *scale, double *norm
@@ -1191,8 +1273,15 @@ cdef class Plan:
         if self.tensors is not None:
             self.tensors.write_numbers(self)
 
-    def step_rows(self, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite):
-        """One update of some rows. `rows` and `grads` have an array each, or None, for each entry."""
+    def step_rows(self, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite, then=None):
+        """One update of some rows. `rows` and `grads` have an array, or None, for each entry; `then` as in `step`."""
+        return self.for_rows().step(self, rows, grads, grad_scale, maximize, clip_norm, nonfinite, then)
+
+    def norm_rows(self, rows, grads):
+        """As `norm`, of gradients for `step_rows`."""
+        return self.for_rows().norm(self, rows, grads)
+
+    cdef RowStep for_rows(self):
         cdef const fastlr_rule *rule = fastlr_find_rows(self.rule.encode(), self.dtype)
         if rule.survey != NULL or rule.close != NULL or rule.carry:
             raise TypeError(
@@ -1206,7 +1295,7 @@ cdef class Plan:
             )
         if self.row_step is None:
             self.row_step = RowStep(self)
-        return self.row_step.step(self, rows, grads, grad_scale, maximize, clip_norm, nonfinite)
+        return self.row_step
 
 
 # ---- one optimizer's step of some rows ------------------------------------------------------------------------------
@@ -1233,8 +1322,8 @@ cdef class RowStep:
                       <uintptr_t>self.partial, <uintptr_t>self.sums):
             PyMem_Free(<void *><uintptr_t>block)
 
-    cdef step(self, Plan plan, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite):
-        cdef size_t k, count = 0, taken = 0
+    cdef step(self, Plan plan, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite, then):
+        cdef size_t k, taken = 0
         cdef const fastlr_rule *rule = fastlr_find_rows(plan.rule.encode(), plan.dtype)
         cdef fastlr_stats stats
         cdef double scale = grad_scale, norm = -1
@@ -1242,15 +1331,9 @@ cdef class RowStep:
         cdef int most = threads  # for which there is scratch: another thread may set the number meanwhile
         try:
             plan.follow_schedules()
-            for k in range(plan.entries):
-                if rows[k] is None and grads[k] is None:
-                    continue
-                self.take(plan, k, rows[k], grads[k], taken)
-                taken += 1
-            self.reserve(plan, taken, measured, most)
-            for k in range(taken):
-                self.order(plan, k, count, most)
-                count += self.tables[k].count
+            self.gather(plan, rows, grads, &taken, measured, most)
+            if plan.tensors is not None:
+                plan.tensors.read_numbers(plan)
             if measured:
                 with nogil:
                     stats = fastlr_measure_rows(plan.dtype, self.tables, taken, self.partial, self.sums, most)
@@ -1259,17 +1342,50 @@ cdef class RowStep:
                 self.prepare(plan, rule, taken, -scale if maximize else scale)
             report = plan.report(norm, skip)
             PyErr_CheckSignals()
+            if then is not None:
+                then()
             # Nothing below can fail: the step happens wholly.
             if not skip:
                 with nogil:
                     fastlr_run_rows(rule, plan.dtype, self.tables, taken, self.sums, most)
+                memset(plan.given, 0, plan.entries * sizeof(bint))
                 for k in range(taken):
                     plan.t[self.entry[k]] += 1
+                    plan.given[self.entry[k]] = True
                 plan.step_count += 1
+                if plan.tensors is not None:
+                    plan.tensors.write_numbers(plan)
         finally:
             for k in range(2 * taken):
                 PyBuffer_Release(&self.views[k])
         return report
+
+    cdef norm(self, Plan plan, rows, grads):
+        cdef size_t taken = 0
+        cdef fastlr_stats stats
+        cdef int most = threads
+        try:
+            self.gather(plan, rows, grads, &taken, True, most)
+            with nogil:
+                stats = fastlr_measure_rows(plan.dtype, self.tables, taken, self.partial, self.sums, most)
+        finally:
+            for k in range(2 * taken):
+                PyBuffer_Release(&self.views[k])
+        return stats.norm if stats.finite else stats.largest
+
+    cdef int gather(self, Plan plan, rows, grads, size_t *taken, bint measured, int most) except -1:
+        """Takes what is given, and sorts it."""
+        cdef size_t k, count = 0
+        for k in range(plan.entries):
+            if rows[k] is None and grads[k] is None:
+                continue
+            self.take(plan, k, rows[k], grads[k], taken[0])
+            taken[0] += 1
+        self.reserve(plan, taken[0], measured, most)
+        for k in range(taken[0]):
+            self.order(plan, k, count, most)
+            count += self.tables[k].count
+        return 0
 
     cdef int take(self, Plan plan, size_t entry, index, grads, size_t at) except -1:
         """Pins what is given for an entry, as the `at`-th table, or with an error nothing."""
@@ -1455,6 +1571,7 @@ cdef class Factored(Plan):
 
 
 ONE = 1.0
+SUMMED = "what accumulate was given"
 
 
 cdef class Stepper:
@@ -1462,11 +1579,12 @@ cdef class Stepper:
     no signal handler can make an error of a step that was made.
     """
     cdef public object _plan, _lock
+    cdef public Py_ssize_t _summands  # what `accumulate` was given since the last step
 
     def __cinit__(self, *_, **__):
         self._lock = Lock()
 
-    def step(self, grads, *, grad_scale=ONE, clip_norm=None, zero_grads=False):
+    def step(self, grads=SUMMED, *, grad_scale=ONE, clip_norm=None, clip_value=None, zero_grads=False):
         """Updates the parameters in place, in one pass over memory.
 
         Everything is checked before anything is written, so an error leaves parameters, state and step number as they
@@ -1477,13 +1595,17 @@ cdef class Stepper:
         Parameters
         ----------
         grads
-            Gradients in the structure of the parameters: same shapes, same dtype. None skips a parameter wholly: no
-            state, no decay, no step count. Only read, unless `zero_grads`.
+            Gradients in the structure of the parameters: same shapes, same dtype, or where that is not float64 any of
+            float32, float16 and bfloat16. None skips a parameter wholly: no state, no decay, no step count. Only read,
+            unless `zero_grads`. Left out: the mean of what `accumulate` was given.
         grad_scale : float, default 1
             The gradients are multiplied by it, > 0, on the way in: 1 / loss_scale, or 1 / batches summed.
-        clip_norm : float, optional
+        clip_norm : float, or a list with one or None for each group, optional
             Scale the gradients by min(1, clip_norm / (‖grad_scale · g‖₂ + 1e-6)), the norm over all of them, as
-            ``torch.nn.utils.clip_grad_norm_`` does. > 0. Costs one more read of the gradients.
+            ``torch.nn.utils.clip_grad_norm_`` does; in a list each group by its own. > 0. Costs one more read of the
+            gradients.
+        clip_value : float, optional
+            Limit each element of grad_scale · g to ±clip_value, > 0. Not with `clip_norm`.
         zero_grads : bool, default False
             Set the gradients to zero in the same pass; also when the step is skipped.
 
@@ -1501,12 +1623,15 @@ cdef class Stepper:
         >>> p
         array([0.70000005, 0.6000001 ], dtype=float32)
         """
-        return self._step(grads, None, grad_scale, clip_norm, zero_grads)
+        return self._step(grads, None, grad_scale, clip_norm, clip_value, zero_grads)
 
-    def _step(self, grads, inputs, grad_scale, clip_norm, zero_grads):
+    def _step(self, grads, inputs, grad_scale, clip_norm, clip_value, zero_grads):
         """`step`, with what the rule takes beside the gradients."""
         with self._lock:
-            return self._plan.step(*self._ready(grads, inputs, grad_scale, clip_norm, zero_grads))
+            report = self._plan.step(*self._ready(grads, inputs, grad_scale, clip_norm, clip_value, zero_grads))
+            if grads is SUMMED:
+                self._summands = 0
+            return report
 
     def step_rows(self, rows, grads, *, grad_scale=ONE, clip_norm=None):
         """Updates some rows of a table in place, such as those of an embedding that a batch looked up.
@@ -1559,7 +1684,9 @@ cdef class Stepper:
 cdef class InformedStepper(Stepper):
     """The same, of a rule that takes a diagonal of the Hessian beside the gradients."""
 
-    def step(self, grads, *, hessian=None, grad_scale=ONE, clip_norm=None, zero_grads=False):
+    def step(
+        self, grads=SUMMED, *, hessian=None, grad_scale=ONE, clip_norm=None, clip_value=None, zero_grads=False
+    ):
         """As `Optimizer.step`, with a new estimate of the Hessian's diagonal.
 
         Parameters
@@ -1568,7 +1695,7 @@ cdef class InformedStepper(Stepper):
             In the structure of the parameters, of what is minimised, as `fastlr.hutchinson` returns it. Only read;
             `grad_scale`, clipping and `maximize` do not act on it.
         """
-        return self._step(grads, hessian, grad_scale, clip_norm, zero_grads)
+        return self._step(grads, hessian, grad_scale, clip_norm, clip_value, zero_grads)
 
 
 cdef fastlr_format format_of(char kind) noexcept:

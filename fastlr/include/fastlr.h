@@ -168,6 +168,9 @@ void fastlr_survey(const fastlr_rule *, const fastlr_span *, size_t spans, fastl
 void fastlr_run(const fastlr_rule *, const fastlr_span *, size_t spans, bool zero, fastlr_sums *scratch,
                 fastlr_sums *found, int threads);
 
+/* p += g, where p is float32 and g as `stored` says, which every span has. */
+void fastlr_accumulate(const fastlr_span *, size_t spans, int threads);
+
 /* ---- schedule.c: the value of a hyper-parameter at a step ----
  *
  * A schedule is a tree, compiled into a table of segments: the children of a segment lie side by side from `first` on, and
