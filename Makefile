@@ -21,7 +21,7 @@ lint: $(VENV)/with-lint
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest fastlr._core
-	PATH="$(BIN):$$PATH" $(BIN)/cython-lint --max-line-length 120 fastlr/_core.pyx fastlr/_curve.pxi
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint --max-line-length 120 fastlr/_core.pyx fastlr/_curve.pxi fastlr/_tensors.pxi
 	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
 	$(BIN)/codespell $$(git ls-files)
 

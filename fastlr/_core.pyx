@@ -15,13 +15,16 @@ from cpython.buffer cimport (
     PyObject_CheckBuffer,
     PyObject_GetBuffer,
 )
-from cpython.exc cimport PyErr_CheckSignals
+from cpython.dict cimport PyDict_Next
+from cpython.exc cimport PyErr_CheckSignals, PyErr_Clear
 from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.float cimport DBL_MAX, FLT_MAX
 from libc.math cimport fabs
-from libc.stdint cimport int32_t, int64_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcpy, memset
 
@@ -31,7 +34,7 @@ from fastlr.buffers import as_array, refuse, refuse_rows
 
 
 cdef extern from "fastlr.h" nogil:
-    const int FASTLR_STATES, FASTLR_HYPERS, FASTLR_CARRY, FASTLR_MAX_THREADS, FASTLR_BLOCK
+    const int FASTLR_STATES, FASTLR_HYPERS, FASTLR_CARRY, FASTLR_MAX_THREADS, FASTLR_BLOCK, FASTLR_QUANTUM
 
     ctypedef enum fastlr_dtype:
         FASTLR_F32
@@ -50,12 +53,35 @@ cdef extern from "fastlr.h" nogil:
     ctypedef struct fastlr_step:
         pass
 
+    ctypedef enum fastlr_format:
+        FASTLR_OWN
+        FASTLR_BF16
+        FASTLR_F16
+        FASTLR_BF16_BY_CHANCE
+        FASTLR_F16_BY_CHANCE
+        FASTLR_SPLIT
+        FASTLR_KAHAN
+        FASTLR_INT8
+        FASTLR_UINT8
+
+    ctypedef struct fastlr_stored:
+        fastlr_format p, g, copy
+        fastlr_format s[5]
+        void *low
+        void *scale[5]
+        float *ema
+        float share
+        void *copied
+        float most
+        uint64_t key, first
+
     ctypedef struct fastlr_span:
         size_t n
         void *p
         void *g
         void *s[5]
         const fastlr_step *step
+        const fastlr_stored *stored
         size_t unit, start
 
     ctypedef struct fastlr_sums:
@@ -73,6 +99,7 @@ cdef extern from "fastlr.h" nogil:
         const char *name
         size_t size
         int states, inputs, hypers, carry, passes, accesses
+        unsigned squares, precise
         fastlr_scope scope
         bint prepare(const fastlr_hyper *, int64_t t, const fastlr_sums *, double *carry, fastlr_step *)
         bint (*asks)(const double *carry)
@@ -102,6 +129,10 @@ cdef extern from "fastlr.h" nogil:
         const fastlr_rule *, const fastlr_span *, size_t spans, bint zero, fastlr_sums *, fastlr_sums *, int threads
     )
     int fastlr_processors()
+    unsigned long long fastlr_flush_denormals()
+    void fastlr_set_float_mode(unsigned long long)
+    void fastlr_widen(fastlr_format, size_t n, const void *codes, const void *beside, float *x)
+    void fastlr_narrow(fastlr_format, size_t n, const float *x, void *codes, void *beside, uint64_t key)
 
     const int FASTLR_MECHANIC_BETAS
 
@@ -214,6 +245,14 @@ def rule_info(str name):
     return {"states": rule.states, "inputs": rule.inputs, "passes": rule.passes, "accesses": rule.accesses}
 
 
+def state_bits(str name):
+    """Of a rule's states, a bit each: which are never negative, and which must not be narrowed below float32."""
+    cdef const fastlr_rule *rule = fastlr_find_rows(name.encode(), FASTLR_F32)
+    if rule == NULL:
+        raise ValueError(f"no rule {name!r}")
+    return rule.squares, rule.precise
+
+
 def elementary(str name, double x, double y=0.0):
     """A function of kernels/elementary.h, `y` being the exponent of "power": the same bits on every machine."""
     if name == "exponential":
@@ -313,9 +352,96 @@ cdef bint pin(object x, Py_buffer *view, char kind, bint writable) except -1:
     return False
 
 
+# ---- numbers in fewer bits ------------------------------------------------------------------------------------------
+
+cdef enum:
+    LEAST_PACKED = 4096  # elements: what is shorter stays float32
+
+
+cdef size_t packed_elements(size_t n) noexcept:
+    """How many of n are stored in blocks with a scale: whole blocks, of what is long enough."""
+    return n // <size_t>FASTLR_QUANTUM * <size_t>FASTLR_QUANTUM if n >= LEAST_PACKED else 0
+
+
+cdef size_t packed_bytes(size_t n) noexcept:
+    """Of n elements in 8 bits: codes, then scales, then the rest in float32; rounded up to a cache line."""
+    cdef size_t quanta = packed_elements(n)
+    return (quanta + quanta // <size_t>FASTLR_QUANTUM * sizeof(float) + (n - quanta) * sizeof(float) + 63) // 64 * 64
+
+
+def packed_size(size_t n):
+    """Bytes that packed state has for a piece of n elements."""
+    return packed_bytes(n)
+
+
+def pack(float[::1] x, unsigned char[::1] packed, bint squares):
+    """Packs the state of a piece, `squares` being never negative."""
+    cdef size_t n = <size_t>x.shape[0], quanta = packed_elements(n), k = 0
+    cdef fastlr_format format = FASTLR_UINT8 if squares else FASTLR_INT8
+    cdef char *to
+    cdef size_t q = FASTLR_QUANTUM
+    if <size_t>packed.shape[0] != packed_bytes(n):
+        raise ValueError(f"packed must have {packed_bytes(n)} bytes for {n} elements, got {packed.shape[0]}")
+    if n == 0:
+        return
+    to = <char *>&packed[0]
+    while k < quanta:
+        fastlr_narrow(format, q, &x[k], to + k, to + quanta + k // q * sizeof(float), 0)
+        k += q
+    if n > quanta:
+        memcpy(to + quanta + quanta // q * sizeof(float), &x[quanta], (n - quanta) * sizeof(float))
+
+
+def unpack(const unsigned char[::1] packed, float[::1] x, bint squares):
+    """The float32 numbers of what `pack` packed."""
+    cdef size_t n = <size_t>x.shape[0], quanta = packed_elements(n), k = 0
+    cdef fastlr_format format = FASTLR_UINT8 if squares else FASTLR_INT8
+    cdef const char *source
+    cdef size_t q = FASTLR_QUANTUM
+    if <size_t>packed.shape[0] != packed_bytes(n):
+        raise ValueError(f"packed must have {packed_bytes(n)} bytes for {n} elements, got {packed.shape[0]}")
+    if n == 0:
+        return
+    source = <const char *>&packed[0]
+    while k < quanta:
+        fastlr_widen(format, q, source + k, source + quanta + k // q * sizeof(float), &x[k])
+        k += q
+    if n > quanta:
+        memcpy(&x[quanta], source + quanta + quanta // q * sizeof(float), (n - quanta) * sizeof(float))
+
+
+FORMATS = {"bfloat16": FASTLR_BF16, "float16": FASTLR_F16}
+
+
+def narrow(str format, const float[::1] x, unsigned short[::1] codes, seed=None):
+    """float32 to bfloat16 or float16: to the nearest, or with a seed up or down by chance."""
+    cdef fastlr_format kind = FORMATS[format]
+    cdef uint64_t key = 0 if seed is None else seed
+    if x.shape[0] != codes.shape[0]:
+        raise ValueError(f"codes must have {x.shape[0]} elements, got {codes.shape[0]}")
+    if x.shape[0]:
+        fastlr_narrow(kind if seed is None else by_chance(kind), <size_t>x.shape[0], &x[0], &codes[0], NULL, key)
+
+
+def widen(str format, const unsigned short[::1] codes, float[::1] x):
+    """bfloat16 or float16 to float32."""
+    cdef fastlr_format kind = FORMATS[format]
+    if x.shape[0] != codes.shape[0]:
+        raise ValueError(f"codes must have {x.shape[0]} elements, got {codes.shape[0]}")
+    if x.shape[0]:
+        fastlr_widen(kind, <size_t>x.shape[0], &codes[0], NULL, &x[0])
+
+
 # ---- schedules ------------------------------------------------------------------------------------------------------
 
 include "_curve.pxi"
+
+
+# ---- PyTorch's tensors ----------------------------------------------------------------------------------------------
+
+cdef class Plan
+
+include "_tensors.pxi"
 
 
 # ---- one optimizer's step -------------------------------------------------------------------------------------------
@@ -358,6 +484,14 @@ cdef struct piece:
     size_t entry, offset, n, group
 
 
+cdef struct span_plan:  # what may differ from one step to the next in how spans are stored
+    double most  # 0 for none
+    bint chance
+    bint flush
+    uint64_t seed
+    float share
+
+
 cdef struct driven:  # a hyper-parameter that a schedule gives
     double *value
     double factor, least, most
@@ -371,20 +505,36 @@ cdef class Plan:
     rule : str
         A rule of the kernels' table.
     kind : str
-        "f" for float32, "d" for float64: the type of every buffer.
+        The parameters' type: "f" float32, "d" float64, "e" float16, "H" bfloat16 in uint16.
     params : list of arrays
         The entries. `names` has what errors call them, without the leading "params".
     state : dict of str to list of arrays
-        For each state of the rule, in its order, one array an entry, of that entry's size.
+        For each state of the rule, in its order, one array an entry, of that entry's size: as the parameters, or where
+        the arithmetic is float32 any of "f", "H" and "B", which is bytes as `packed_size` has them.
     pieces : list of (entry, offset, n, group)
         How the entries are cut into groups, and into tensors where the rule treats each by itself; in order.
     informed : str, optional
         The rule of a step that is given an input beside the gradients.
     shapes : list of tuple, optional
         The shape of each piece, where the rule asks for it: see `Factored`.
+    beside : dict of str to list of arrays, optional
+        What is kept beside parameters and state, an array an entry: "master" (float32 parameters, of which the others are
+        copies), "low" or "lost" (the lower half of float32 parameters, or what rounding took), "ema" (float32), and
+        "copy" (of the new parameters: any float type), which is the last.
     """
     cdef str rule, informed
     cdef char kind
+    cdef bint words               # whether uint16 gradients are bfloat16
+    cdef bint whole               # whether all that is bound is of the arithmetic's type, and nothing else is to be done
+    cdef char kinds[10]           # of each column of `views`
+    cdef size_t columns, loaded   # of `views`; those that a checkpoint has, parameters not among them
+    cdef size_t master, low, lost, ema, copy  # columns, or 0
+    cdef span_plan storing
+    cdef size_t *packs            # where each piece starts in packed state: bytes
+    cdef size_t *firsts           # where each entry starts in the model: elements
+    cdef char *grad_kinds         # of `grads`
+    cdef fastlr_stored *stored    # two a piece, as of spans
+    cdef double *factors          # a group each: on the gradients, beside the scale of all
     cdef fastlr_dtype dtype
     cdef int states
     cdef bint shaped              # whether states have sizes of their own: see `Factored`
@@ -416,17 +566,20 @@ cdef class Plan:
     cdef bint rows_only           # whether the rule is one for step_rows() alone
     cdef RowStep row_step         # None before the first step_rows()
     cdef Plan tuner               # a `Tuner` that scales the steps, or None
+    cdef Tensors tensors          # None where gradients come as arrays
 
     def __cinit__(
         self, str rule, str kind, list params, list names, dict state, pieces, size_t groups, str informed=None,
-        shapes=None,
+        shapes=None, beside=None,
     ):
-        cdef size_t k, entry, offset, n, group, total = 0
+        cdef size_t k, entry, offset, n, group, total = 0, column = 1
         cdef const fastlr_rule *found
         self.rule, self.informed, self.shaped = rule, informed, shapes is not None
         self.kind = <char>ord(kind)
-        self.dtype = FASTLR_F32 if kind == "f" else FASTLR_F64
-        self.names, self.keys, self.schedules = names, list(state), []
+        self.dtype = FASTLR_F64 if kind == "d" else FASTLR_F32
+        self.words = kind == "H"
+        beside = beside or {}
+        self.names, self.keys, self.schedules = names, [*state, *beside], []
         found = fastlr_find_rows(rule.encode(), self.dtype)
         if found == NULL or found.states != len(state):
             raise ValueError(f"no rule {rule!r} with {len(state)} states")
@@ -435,32 +588,60 @@ cdef class Plan:
         for k in range(<size_t>found.states):
             self.extents[k] = found.extent[k]
         self.entries, self.count, self.groups = len(params), len(pieces), groups
-        self.views = <Py_buffer *>new_array(self.entries * <size_t>(1 + self.states), sizeof(Py_buffer))
+        self.columns = 1 + <size_t>self.states + len(beside)
+        self.loaded = self.columns - 1 - ("copy" in beside)
+        self.kinds[0] = self.kind
+        for key, arrays in {**state, **beside}.items():
+            self.kinds[column] = self.kind_in(key, arrays, column)
+            column += 1
+        self.master, self.low, self.lost = self.column("master"), self.column("low"), self.column("lost")
+        self.ema, self.copy = self.column("ema"), self.column("copy")
+        self.whole = not beside
+        for column in range(self.columns):
+            self.whole = self.whole and self.kinds[column] in (c"f", c"d", c"q")
+        if not self.whole and (self.shaped or self.rows_only):
+            raise TypeError(f"{rule} must have float32 or float64 parameters and state, and nothing beside them")
+        self.views = <Py_buffer *>new_array(self.entries * self.columns, sizeof(Py_buffer))
+        self.packs = <size_t *>new_array(self.count, sizeof(size_t))
+        self.firsts = <size_t *>new_array(self.entries, sizeof(size_t))
+        self.grad_kinds = <char *>new_array(self.entries * 2, 1)
+        self.stored = <fastlr_stored *>new_array(2 * self.count, sizeof(fastlr_stored))
+        self.factors = <double *>new_array(groups, sizeof(double))
+        for k in range(groups):
+            self.factors[k] = 1
         self.grads = <Py_buffer *>new_array(self.entries * 2, sizeof(Py_buffer))
         self.given = <bint *>new_array(self.entries * 2, sizeof(bint))
         self.seen = <void **>new_array(self.entries * 2, sizeof(void *))
         self.t = <int64_t *>new_array(self.entries, sizeof(int64_t))
         self.pieces = <piece *>new_array(self.count, sizeof(piece))
-        self.steps = <fastlr_step *>new_array(self.count, sizeof(fastlr_step))
-        self.spans = <fastlr_span *>new_array(self.count, sizeof(fastlr_span))
-        self.laid = <size_t *>new_array(self.count, sizeof(size_t))
+        self.steps = <fastlr_step *>new_array(2 * self.count, sizeof(fastlr_step))
+        self.spans = <fastlr_span *>new_array(2 * self.count, sizeof(fastlr_span))
+        self.laid = <size_t *>new_array(2 * self.count, sizeof(size_t))
         self.found = <fastlr_sums *>new_array(self.count, sizeof(fastlr_sums))
         self.hypers = <fastlr_hyper *>new_array(groups, sizeof(fastlr_hyper))
         self.carry = <double *>new_array(max(self.count, groups) * <size_t>FASTLR_CARRY, sizeof(double))
         self.carried = <double *>new_array(max(self.count, groups) * <size_t>FASTLR_CARRY, sizeof(double))
 
-        self.owned = <extent *>new_array(self.entries * <size_t>(3 + self.states), sizeof(extent))
+        self.owned = <extent *>new_array(self.entries * (2 + self.columns), sizeof(extent))
         self.bind(params)
-        for arrays in state.values():
+        for k in range(1, self.entries):
+            self.firsts[k] = self.firsts[k - 1] + <size_t>(self.views[k - 1].len // self.views[k - 1].itemsize)
+        for k, (entry, offset, n, group) in enumerate(sorted(pieces)):
+            self.pieces[k] = piece(entry, offset, n, group)
+            if k and self.pieces[k - 1].entry == entry:
+                self.packs[k] = self.packs[k - 1] + packed_bytes(self.pieces[k - 1].n)
+        for arrays in [*state.values(), *beside.values()]:
             self.bind(arrays)
         k = sort_extents(self.owned, self.owned_count)
         if k < self.owned_count:
             raise_overlap(self.label(self.owned[k].owner), self.label(self.owned[k + 1].owner))
+        places = {(entry, offset): self.packs[k] for k, (entry, offset, _, _) in enumerate(sorted(pieces))}
         if found.scope == FASTLR_GROUP:
             pieces = sorted(pieces, key=group_of)  # what is summed together lies together
         for k, (entry, offset, n, group) in enumerate(pieces):
             self.pieces[k] = piece(entry, offset, n, group)
-            total += n
+            self.packs[k] = places[entry, offset]
+            total += n if self.whole else n + 2 * FASTLR_QUANTUM  # gaps before what has scales
         total = total // FASTLR_BLOCK + (self.count if found.scope != FASTLR_ALONE else 0) + 1
         self.scratch = <fastlr_partial *>new_array(total, sizeof(fastlr_partial))
         if found.survey != NULL or found.close != NULL:
@@ -473,7 +654,8 @@ cdef class Plan:
                       <uintptr_t>self.t, <uintptr_t>self.pieces, <uintptr_t>self.steps, <uintptr_t>self.spans,
                       <uintptr_t>self.hypers, <uintptr_t>self.scratch, <uintptr_t>self.owned, <uintptr_t>self.laid,
                       <uintptr_t>self.tally, <uintptr_t>self.found, <uintptr_t>self.carry, <uintptr_t>self.carried,
-                      <uintptr_t>self.driven):
+                      <uintptr_t>self.driven, <uintptr_t>self.packs, <uintptr_t>self.firsts,
+                      <uintptr_t>self.grad_kinds, <uintptr_t>self.stored, <uintptr_t>self.factors):
             PyMem_Free(<void *><uintptr_t>block)
 
     cdef int bind(self, arrays) except -1:
@@ -495,21 +677,57 @@ cdef class Plan:
                     raise ValueError(
                         f"{self.label(self.pinned - 1)} must have one value for each row of params{self.names[k]}"
                     )
-            elif not self.shaped and view.len != self.views[k].len:
+            elif self.kind_of(self.pinned - 1) == c"B":
+                if <size_t>view.len != self.packed_bytes_of(k):
+                    raise ValueError(
+                        f"{self.label(self.pinned - 1)} must have {self.packed_bytes_of(k)} bytes for "
+                        f"params{self.names[k]}, got {view.len}"
+                    )
+            elif not self.shaped and view.len // view.itemsize != self.views[k].len // self.views[k].itemsize:
                 raise ValueError(f"{self.label(self.pinned - 1)} must have the size of params{self.names[k]}")
         return 0
+
+    cdef size_t packed_bytes_of(self, size_t entry) noexcept:
+        """Of packed state for all of an entry."""
+        cdef size_t k, total = 0
+        for k in range(self.count):
+            if self.pieces[k].entry == entry:
+                total += packed_bytes(self.pieces[k].n)
+        return total
+
+    cdef size_t column(self, str key):
+        """Of what is kept beside the state, or 0."""
+        return 1 + self.keys.index(key) if key in self.keys[self.states:] else 0
+
+    cdef char kind_in(self, str key, arrays, size_t column) except? 0:
+        """The type of a column: what its first array is, if that may be."""
+        cdef char usual = c"d" if self.dtype == FASTLR_F64 else c"f"
+        if column <= <size_t>self.states and self.extents[column - 1] == FASTLR_COUNT_PER_ROW:
+            return c"q"
+        may = "f" if key in ("master", "ema") else "H" if key in ("low", "lost") else "fHe" if key == "copy" else "fHB"
+        if self.dtype == FASTLR_F64:
+            may = "d"
+        found = as_array(key, arrays[0]).dtype.char if arrays else ""
+        return <char>ord(found) if found and found in may else usual
+
+    def set_storing(self, bint words, bint chance, uint64_t seed, double share, bint flush):
+        """How the steps to come store numbers; `share` is of the newest parameters in "ema"."""
+        self.words = self.words or words
+        self.storing = span_plan(0, chance, flush, seed, <float>share)
 
     cdef fastlr_extent extent_of(self, size_t owner) noexcept:
         """What a bound buffer has, by its place in `views`."""
         cdef size_t key = owner // self.entries
-        return self.extents[key - 1] if key else FASTLR_ELEMENTS
+        return self.extents[key - 1] if 0 < key <= <size_t>self.states else FASTLR_ELEMENTS
 
     cdef char kind_of(self, size_t owner) noexcept:
-        return c"q" if self.extent_of(owner) == FASTLR_COUNT_PER_ROW else self.kind
+        return self.kinds[owner // self.entries]
 
     cdef str label(self, size_t owner):
         """What errors call a bound buffer, by its place in `views`."""
         key = owner // self.entries
+        if key > <size_t>self.states:
+            return ("copy_to" if key == self.copy else self.keys[key - 1]) + self.names[owner % self.entries]
         return (f"state[{self.keys[key - 1]!r}]" if key else "params") + self.names[owner % self.entries]
 
     @property
@@ -556,8 +774,8 @@ cdef class Plan:
 
         In C from the first write on, so that not even Ctrl-C can come between.
         """
-        cdef size_t k, pinned = 0, own = self.entries * <size_t>self.states
-        cdef size_t count = own + (0 if self.tuner is None else self.entries * <size_t>self.tuner.states)
+        cdef size_t k, pinned = 0, own = self.entries * self.loaded
+        cdef size_t count = own + (0 if self.tuner is None else self.entries * self.tuner.loaded)
         cdef Py_buffer *source = <Py_buffer *>new_array(count, sizeof(Py_buffer))
         cdef Py_buffer *place
         try:
@@ -585,8 +803,12 @@ cdef class Plan:
 
     cdef Py_buffer *state_view(self, size_t k) noexcept:
         """The k-th array of the states, the tuner's after the own."""
-        cdef size_t own = self.entries * <size_t>self.states
+        cdef size_t own = self.entries * self.loaded
         return &self.views[self.entries + k] if k < own else &self.tuner.views[self.entries + k - own]
+
+    def attach(self, Tensors tensors):
+        """Gradients come from `tensors` from now on, and numbers are kept there."""
+        self.tensors = tensors
 
     def set_group(self, size_t group, double lr, double l2, double decay, tuple rule):
         """Hyper-parameters of a group, already checked; `rule` in the order of the kernel's <rule>_hyper."""
@@ -631,10 +853,14 @@ cdef class Plan:
             k += 1
         return 0
 
-    def step(self, grads, double grad_scale, bint maximize, double clip_norm, bint zero, int nonfinite, inputs=None):
+    def step(
+        self, grads, double grad_scale, bint maximize, double clip_norm, bint zero, int nonfinite, inputs=None,
+        then=None,
+    ):
         """One update. `grads` has an array, or None, for each entry, as has `inputs`; `clip_norm` < 0 does not clip.
 
-        `inputs` may be a function of `grads` and the factor on them, which makes the arrays.
+        `inputs` may be a function of `grads` and the factor on them, which makes the arrays. `then` is called when all
+        is checked, before the first write: where it raises, as another plan's step may, this one is not made.
         """
         cdef size_t k, taken = 0, live
         cdef str name = self.rule if inputs is None else self.informed
@@ -659,6 +885,8 @@ cdef class Plan:
             if inputs is not None and not callable(inputs):
                 self.take_inputs(inputs, &taken)
             self.check_overlap(taken, zero)
+            if self.tensors is not None:
+                self.tensors.read_numbers(self)
             live = self.lay(rule)
             if clip_norm >= 0 or nonfinite != _PROPAGATE:
                 with nogil:
@@ -675,6 +903,8 @@ cdef class Plan:
                     self.tuner.attend(self, taken, zero, scale)
             report = self.report(norm, skip)
             PyErr_CheckSignals()
+            if then is not None:
+                then()
             # Nothing below can fail: the step happens wholly.
             if skip:
                 if zero:
@@ -694,6 +924,23 @@ cdef class Plan:
                     PyBuffer_Release(&self.grads[k])
         return report
 
+    def norm(self, grads):
+        """The Euclidean norm of gradients that a step is to be made with, inf or NaN if one of them is not finite."""
+        cdef size_t k, taken = 0, live
+        cdef fastlr_stats stats
+        try:
+            for k in range(self.entries):
+                self.take(k, "grads", grads[k], False)
+                taken = k + 1
+            live = self.lay(fastlr_find(self.rule.encode(), self.dtype))
+            with nogil:
+                stats = fastlr_measure(self.dtype, self.spans, live, self.scratch, threads)
+        finally:
+            for k in range(taken):
+                if self.given[k]:
+                    PyBuffer_Release(&self.grads[k])
+        return stats.norm if stats.finite else stats.largest
+
     cdef bint weigh(
         self, const fastlr_stats *stats, double clip_norm, int nonfinite, double *scale, double *norm
     ) except -1:
@@ -702,7 +949,7 @@ cdef class Plan:
         if clip_norm >= 0 and not norm[0] + 1e-6 <= clip_norm:
             scale[0] *= clip_norm / (norm[0] + 1e-6)
         if nonfinite == _PROPAGATE or (
-            stats.finite and fabs(scale[0]) * stats.largest <= (<double>FLT_MAX if self.kind == c"f" else DBL_MAX)
+            stats.finite and fabs(scale[0]) * stats.largest <= (<double>FLT_MAX if self.dtype == FASTLR_F32 else DBL_MAX)
         ):
             return False
         if nonfinite == _RAISE:
@@ -728,14 +975,34 @@ cdef class Plan:
         self.given[place] = x is not None
         if x is None:
             return 0
-        if not PyObject_CheckBuffer(x):
-            x = as_array(what + self.names[k], x)
-        if not pin(x, view, self.kind, zero):
+        if self.tensors is not None and place < self.entries:
+            self.tensors.take(place, self.kind, view)
+            self.grad_kinds[place] = self.kind
+            return 0
+        if not self.pin_gradient(place, what, x, view, zero):
             refuse(what + self.names[k], x, chr(self.kind), tuple_of(&self.views[k]), zero)
         if not has_shape(view, &self.views[k]):
             PyBuffer_Release(view)
             refuse(what + self.names[k], x, chr(self.kind), tuple_of(&self.views[k]), zero)
         return 0
+
+    cdef bint pin_gradient(self, size_t place, str what, object x, Py_buffer *view, bint zero) except -1:
+        """Of the parameters' type, or where the arithmetic is float32 of another that it takes."""
+        cdef char kind
+        cdef bint words = self.words
+        if not PyObject_CheckBuffer(x):
+            x, words = as_array(what + self.names[place % self.entries], x), True  # a tensor knows that it is bfloat16
+        self.grad_kinds[place] = self.kind
+        if pin(x, view, self.kind, zero):
+            return True
+        if self.dtype == FASTLR_F64 or self.shaped:
+            return False
+        bare = as_array(what, x)
+        for kind in b"fHe":
+            if (kind != c"H" or words or bare is not x) and pin(bare, view, kind, zero):
+                self.grad_kinds[place] = kind
+                return True
+        return False
 
     cdef int take_inputs(self, inputs, size_t *taken) except -1:
         for k in range(self.entries):
@@ -774,45 +1041,123 @@ cdef class Plan:
         return 0
 
     cdef size_t lay(self, const fastlr_rule *rule) noexcept:
-        """The spans of the pieces that have a gradient; returns how many."""
-        cdef size_t k, j, size, live = 0, unit = 0
+        """The spans of the pieces that have a gradient; returns how many.
+
+        A piece whose state is packed is two: what is in blocks with scales, and the rest in float32.
+        """
+        cdef size_t k, quanta, live = 0, unit = 0
         cdef piece *c
-        cdef fastlr_span *s
         for k in range(self.count):
             c = &self.pieces[k]
             if not self.given[c.entry]:
                 continue
-            s = &self.spans[live]
-            size = <size_t>self.views[c.entry].itemsize
-            s.n = c.n
-            s.g = <char *>self.grads[c.entry].buf + c.offset * size
-            s.p = <char *>self.views[c.entry].buf + c.offset * size
-            for j in range(<size_t>self.states):
-                s.s[j] = <char *>self.views[(j + 1) * self.entries + c.entry].buf + c.offset * size
-            if rule.inputs:
-                s.s[self.states] = <char *>self.grads[self.entries + c.entry].buf + c.offset * size
             if live and (rule.scope == FASTLR_TENSOR
                          or rule.scope == FASTLR_GROUP and c.group != self.pieces[self.laid[live - 1]].group):
                 unit += 1
-            s.unit = unit
-            self.laid[live] = k
-            live += 1
+            quanta = self.in_quanta(c.n)
+            if quanta:
+                self.lay_span(rule, &live, k, 0, quanta, unit)
+            if quanta < c.n or c.n == 0:
+                self.lay_span(rule, &live, k, quanta, c.n - quanta, unit)
         fastlr_lay(self.spans, live)
         return live
 
+    cdef size_t in_quanta(self, size_t n) noexcept:
+        """How many elements of a piece have packed state."""
+        cdef size_t column
+        for column in range(1, self.columns):
+            if self.kinds[column] == c"B":
+                return packed_elements(n)
+        return 0
+
+    cdef void lay_span(
+        self, const fastlr_rule *rule, size_t *live, size_t at, size_t skip, size_t n, size_t unit
+    ) noexcept:
+        """Elements `skip` to `skip + n` of a piece as the next span."""
+        cdef size_t j, column, first, quanta
+        cdef const piece *c = &self.pieces[at]
+        cdef fastlr_span *s = &self.spans[live[0]]
+        cdef fastlr_stored *x = &self.stored[live[0]]
+        cdef char *pack
+        cdef char kind = self.grad_kinds[c.entry], wanted = c"d" if self.dtype == FASTLR_F64 else c"f"
+        first = c.offset + skip
+        s.n, s.unit, s.stored = n, unit, NULL
+        s.g = <char *>self.grads[c.entry].buf + first * <size_t>self.grads[c.entry].itemsize
+        s.p = self.place(0, c.entry, first)
+        for j in range(<size_t>self.states):
+            s.s[j] = self.place(j + 1, c.entry, first)
+        if rule.inputs:
+            j = self.entries + c.entry
+            s.s[self.states] = <char *>self.grads[j].buf + first * <size_t>self.grads[j].itemsize
+        self.laid[live[0]] = at
+        live[0] += 1
+        if self.dtype == FASTLR_F64 or self.whole and kind == wanted and self.storing.most == 0 and (
+            not rule.inputs or self.grad_kinds[self.entries + c.entry] in (0, wanted)  # 0: they are still to be made
+        ):
+            return
+        s.stored = x
+        memset(x, 0, sizeof(fastlr_stored))
+        x.g, x.p = format_of(kind), format_of(self.kind)
+        if self.low:
+            x.p, x.low = FASTLR_SPLIT, self.place(self.low, c.entry, first)
+        elif self.lost:
+            x.p, x.low = FASTLR_KAHAN, self.place(self.lost, c.entry, first)
+        elif self.master:
+            x.copy, x.copied = x.p, s.p
+            x.p, s.p = FASTLR_OWN, self.place(self.master, c.entry, first)
+        elif self.storing.chance:
+            x.p = by_chance(x.p)
+        if self.copy:
+            x.copy, x.copied = format_of(self.kinds[self.copy]), self.place(self.copy, c.entry, first)
+        if self.ema:
+            x.ema, x.share = <float *>self.place(self.ema, c.entry, first), self.storing.share
+        quanta = packed_elements(c.n)
+        for j in range(<size_t>self.states):
+            column = j + 1
+            x.s[j] = format_of(self.kinds[column])
+            if self.kinds[column] == c"B":
+                pack = <char *>self.views[column * self.entries + c.entry].buf + self.packs[at]
+                if skip < quanta:
+                    x.s[j] = FASTLR_UINT8 if rule.squares >> j & 1 else FASTLR_INT8
+                    s.s[j] = pack
+                    x.scale[j] = pack + quanta
+                else:
+                    x.s[j] = FASTLR_OWN
+                    s.s[j] = pack + quanta + quanta // <size_t>FASTLR_QUANTUM * sizeof(float)
+        if rule.inputs:
+            x.s[self.states] = format_of(self.grad_kinds[self.entries + c.entry])
+        x.most = <float>self.storing.most
+        x.first = self.firsts[c.entry] + first
+        x.key = self.storing.seed + <uint64_t>(self.step_count + 1) * <uint64_t>0xD1B54A32D192ED03
+
+    cdef void *place(self, size_t column, size_t entry, size_t element) noexcept:
+        """Where an element of a bound buffer lies."""
+        cdef const Py_buffer *view = &self.views[column * self.entries + entry]
+        return <char *>view.buf + element * <size_t>view.itemsize
+
     cdef int ready(self, const fastlr_rule *rule, size_t live, double scale) except -1:
         """All that may fail: the scalars of this step, and what they are made of."""
+        cdef unsigned long long mode = 0
         self.prepare(rule, live, scale, NULL)
         if rule.survey != NULL and self.asks(rule, live):
+            if self.storing.flush:
+                mode = fastlr_flush_denormals()
             with nogil:
                 fastlr_survey(rule, self.spans, live, self.tally, self.found, threads)
+            if self.storing.flush:
+                fastlr_set_float_mode(mode)
             self.prepare(rule, live, scale, self.found)
         return 0
 
     cdef void run(self, const fastlr_rule *rule, size_t live, bint zero) noexcept:
         """The step. Cannot fail."""
+        cdef unsigned long long mode = 0
+        if self.storing.flush:
+            mode = fastlr_flush_denormals()
         with nogil:
             fastlr_run(rule, self.spans, live, zero, self.tally, self.found, threads)
+        if self.storing.flush:
+            fastlr_set_float_mode(mode)
 
     cdef double *numbers_of(self, double *numbers, const fastlr_rule *rule, size_t k) noexcept:
         """What the k-th piece carries."""
@@ -841,7 +1186,7 @@ cdef class Plan:
             c = &self.pieces[self.laid[k]]
             if apart or c.group != group or self.t[c.entry] + 1 != t:
                 group, t = c.group, self.t[c.entry] + 1
-                self.hypers[group].scale = scale
+                self.hypers[group].scale = scale * self.factors[group]
                 numbers = self.numbers_of(self.carried, rule, self.laid[k])
                 memcpy(numbers, self.numbers_of(self.carry, rule, self.laid[k]), FASTLR_CARRY * sizeof(double))
                 sums = found
@@ -857,7 +1202,7 @@ cdef class Plan:
         fastlr_step *step
     ) except -1:
         if not rule.prepare(&self.hypers[group], t, sums, numbers, step):
-            dtype = "float32" if self.kind == c"f" else "float64"
+            dtype = "float32" if self.dtype == FASTLR_F32 else "float64"
             raise ValueError(
                 f"lr, weight_decay and grad_scale must stay finite in {dtype}, got lr {self.hypers[group].lr} "
                 f"and a gradient scale of {self.hypers[group].scale}; use smaller ones"
@@ -883,6 +1228,8 @@ cdef class Plan:
             if self.given[k]:
                 self.t[k] += 1
         self.step_count += 1
+        if self.tensors is not None:
+            self.tensors.write_numbers(self)
 
     cdef int attend(self, Plan other, size_t taken, bint zero, double scale) except -1:
         """Of a `Tuner`: all of its part in a step of the other plan that may fail."""
@@ -901,6 +1248,11 @@ cdef class Plan:
             raise TypeError(
                 f"{self.rule} has no step_rows: it sums over whole tensors; build the optimizer without cautious, "
                 "or use step with the whole gradient"
+            )
+        if not self.whole:
+            raise TypeError(
+                "step_rows needs float32 or float64 parameters and state, and neither ema nor copy_to; "
+                "use an optimizer of its own for the table"
             )
         if self.row_step is None:
             self.row_step = RowStep(self)
@@ -1192,13 +1544,14 @@ cdef class Tuner(Plan):
         cdef size_t k
         memcpy(self.grads, other.grads, 2 * self.entries * sizeof(Py_buffer))  # the other's to release
         memcpy(self.given, other.given, 2 * self.entries * sizeof(bint))
+        memcpy(self.grad_kinds, other.grad_kinds, 2 * self.entries)
+        memcpy(self.factors, other.factors, self.groups * sizeof(double))
+        self.storing.flush = other.storing.flush
         self.check_overlap(taken, zero)
         self.live = self.lay(rule)
-        self.prepare(rule, self.live, scale, NULL)
         self.following = self.now
         if self.live:
-            with nogil:
-                fastlr_survey(rule, self.spans, self.live, self.tally, self.found, threads)
+            Plan.ready(self, rule, self.live, scale)
             self.following = fastlr_mechanic_next(&self.hyper, self.now, self.found)
         for k in range(self.groups):
             self.hypers[k].rule[0] = fastlr_mechanic_scale(&self.hyper, &self.following)
@@ -1334,6 +1687,14 @@ cdef class InformedStepper(Stepper):
             `grad_scale`, clipping and `maximize` do not act on it.
         """
         return self._step(grads, hessian, grad_scale, clip_norm, zero_grads)
+
+
+cdef fastlr_format format_of(char kind) noexcept:
+    return FASTLR_BF16 if kind == c"H" else FASTLR_F16 if kind == c"e" else FASTLR_OWN
+
+
+cdef fastlr_format by_chance(fastlr_format format) noexcept:
+    return FASTLR_BF16_BY_CHANCE if format == FASTLR_BF16 else FASTLR_F16_BY_CHANCE if format == FASTLR_F16 else format
 
 
 cdef group_of(piece):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastlr import _core
@@ -96,6 +96,7 @@ class Adafactor(Optimizer):
     """
 
     rule = "adafactor"
+    narrows = False
     states = ()
     optional_states = ("r", "c", "v")
     hypers = {
@@ -151,11 +152,17 @@ class Adafactor(Optimizer):
 
     @classmethod
     def plan(
-        cls, rule: str, structure: Structure, state: State, pieces: Sequence[tuple[int, int, int, int]], groups: int
+        cls,
+        rule: str,
+        structure: Structure,
+        state: State,
+        pieces: Sequence[tuple[int, int, int, int]],
+        groups: int,
+        beside: Mapping[str, list[Any]] | None = None,
     ) -> _core.Plan:
         kind, arrays, names = structure.arrays[0].dtype.char, structure.arrays, structure.names
         shapes = [tensor.shape for tensor in tensors_of(structure, pieces)]
-        return _core.Factored(rule, kind, arrays, names, state, pieces, groups, shapes=shapes)
+        return _core.Factored(rule, kind, arrays, names, state, pieces, groups, shapes=shapes, beside=beside)
 
 
 def state_shape(key: str, shape: tuple[int, ...]) -> tuple[int, ...]:

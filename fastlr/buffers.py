@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import mmap
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
@@ -15,7 +16,9 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 
 DTYPES: dict[str, np.dtype[Any]] = {"f": np.dtype(np.float32), "d": np.dtype(np.float64)}
-COUNTS = np.dtype(np.int64)  # of states that count, and of the kernels' kind "q"
+HALVES: dict[str, np.dtype[Any]] = {"e": np.dtype(np.float16), "H": np.dtype(np.uint16)}  # the latter are bfloat16
+OTHERS: dict[str, np.dtype[Any]] = {"q": np.dtype(np.int64), "B": np.dtype(np.uint8)}
+COUNTS = OTHERS["q"]  # of states that count
 
 _SMALL = 64 << 10  # bytes below which an array is numpy's own
 _HUGE = 2 << 20  # bytes of a huge page on x86-64 and most of aarch64
@@ -23,16 +26,21 @@ _LINE = 64  # bytes of a cache line, and of the widest vector
 
 
 def as_array(name: str, x: object) -> Array:
-    """An array over the memory of `x`, which is an ndarray, a CPU torch tensor or any object with a buffer. No copy."""
+    """An array over the memory of `x`, which is an ndarray, a CPU torch tensor or any object with a buffer. No copy.
+
+    NumPy has no bfloat16: it comes as uint16, from torch's tensors and from arrays of ml_dtypes.
+    """
     if isinstance(x, np.ndarray):
-        return x
+        return x.view(np.uint16) if x.dtype.name == "bfloat16" else x
     if isinstance(x, FlatBuffer):
         return x.data
     if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
         try:
+            if str(x.dtype) == "torch.bfloat16":  # type: ignore[attr-defined]
+                return x.detach().view(sys.modules["torch"].int16).numpy().view(np.uint16)  # type: ignore[no-any-return]
             return x.detach().numpy()  # type: ignore[no-any-return]
         except (TypeError, RuntimeError) as error:
-            raise TypeError(f"{name} must be a dense float32 or float64 tensor on the CPU: {error}") from None
+            raise TypeError(f"{name} must be a dense tensor of floats on the CPU: {error}") from None
     with contextlib.suppress(TypeError):
         return np.asarray(memoryview(x))  # type: ignore[arg-type]
     raise TypeError(
@@ -51,9 +59,13 @@ def refuse(
 ) -> NoReturn:
     """Raises the error that says why `x` cannot be bound as a buffer of type `kind` and `shape`."""
     array = as_array(name, x)
-    dtype = DTYPES.get(kind, COUNTS)
+    dtype = {**DTYPES, **HALVES, **OTHERS}[kind]
     if array.dtype != dtype:
-        raise TypeError(f"{name}: expected {dtype} to match the parameters, got {array.dtype}; convert it with astype")
+        expected = "bfloat16" if kind == "H" else dtype
+        remedy = "convert it with astype"
+        if array.dtype == HALVES["H"]:
+            remedy = 'build the optimizer with dtype="bfloat16" if that is what it holds'
+        raise TypeError(f"{name}: expected {expected} to match the parameters, got {array.dtype}; {remedy}")
     if shape is not None and array.shape != shape:
         raise ValueError(f"{name}: expected shape {shape} {why}, got {array.shape}")
     if not array.flags.c_contiguous:
@@ -82,12 +94,15 @@ def refuse_rows(name: str, x: object) -> NoReturn:
     )
 
 
-def param_array(name: str, x: object) -> Array:
-    """`x` as an array of parameters, or the error that says what is wrong with it."""
+def param_array(name: str, x: object, words: bool = False) -> Array:
+    """`x` as an array of parameters, or the error that says what is wrong with it; uint16 are bfloat16 with `words`."""
     array = as_array(name, x)
-    kind = array.dtype.char if array.dtype.char in DTYPES and array.dtype.isnative else None
-    if kind is None:
-        raise TypeError(f"{name} must be float32 or float64 in native byte order, got {array.dtype}")
+    kind = array.dtype.char if array.dtype.char in (*DTYPES, *HALVES) and array.dtype.isnative else None
+    if kind is None or (kind == "H" and not words and getattr(x, "dtype", None) == array.dtype):
+        raise TypeError(
+            f"{name} must be float32 or float64 in native byte order, or float16 or bfloat16, got {array.dtype}"
+            + ('; say dtype="bfloat16" if that is what it holds' if kind else "")
+        )
     if not (array.flags.c_contiguous and array.flags.aligned and array.flags.writeable):
         refuse(name, array, kind, None, True)
     return array
@@ -143,7 +158,7 @@ class FlatBuffer:
     shapes : mapping of str to tuple of int
         Name and shape of each array, in the order of the layout. The arrays follow one another without gaps.
     dtype : dtype, default float32
-        float32 or float64.
+        float32, float64, float16, or uint16 whose elements are bfloat16.
 
     Attributes
     ----------
@@ -168,8 +183,8 @@ class FlatBuffer:
         if not isinstance(shapes, Mapping):
             raise TypeError(f"shapes must be a mapping of names to shapes, got {type(shapes).__name__}")
         dtype = np.dtype(dtype)
-        if dtype not in DTYPES.values():
-            raise TypeError(f"dtype must be float32 or float64, got {dtype}")
+        if dtype not in (*DTYPES.values(), *HALVES.values()):
+            raise TypeError(f"dtype must be float32 or float64, float16, or uint16 for bfloat16, got {dtype}")
         self._set_shapes(shapes)
         self._lay(allocate(self._size(), dtype))
 

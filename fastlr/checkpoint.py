@@ -9,7 +9,7 @@ import numpy as np
 
 from fastlr.buffers import Array
 from fastlr.hyper import is_scheduled
-from fastlr.structure import Structure
+from fastlr.structure import Layout
 
 if TYPE_CHECKING:
     from fastlr.optimizer import Optimizer
@@ -18,7 +18,7 @@ FORMAT = 1
 
 
 def save(opt: Optimizer) -> dict[str, Any]:
-    return {
+    saved = {
         "format": FORMAT,
         "rule": opt.rule,
         "step": opt._plan.step_count,
@@ -30,11 +30,28 @@ def save(opt: Optimizer) -> dict[str, Any]:
             for key, arrays in opt._entries.items()
         },
     }
+    if not opt._precision.plain:
+        saved["storage"] = opt._precision.saved(opt._structure, opt._pieces)
+        saved["beside"] = {
+            key: {name: a.copy() for name, a in opt._structure.named(arrays).items()}
+            for key, arrays in _beside(opt).items()
+        }
+    return saved
+
+
+def _beside(opt: Optimizer) -> dict[str, list[Array]]:
+    """What belongs in a checkpoint of what is kept beside the state."""
+    return {key: arrays for key, arrays in opt._beside.items() if key != "copy"}
 
 
 def load(opt: Optimizer, saved: Mapping[str, Any]) -> None:
     """Checks everything, then changes everything in one call that cannot be interrupted."""
-    _expect("state_dict", set(saved), {"format", "rule", "step", "steps", "numbers", "groups", "state"})
+    keys = {"format", "rule", "step", "steps", "numbers", "groups", "state"}
+    plain = opt._precision.plain
+    _expect("state_dict", set(saved), keys if plain else keys | {"storage", "beside"})
+    if not plain:
+        _expect("state_dict['storage']", saved["storage"], opt._precision.saved(opt._structure, opt._pieces))
+        _expect("state_dict['beside']", set(saved["beside"]), set(_beside(opt)))
     _expect("state_dict['format']", saved["format"], FORMAT)
     _expect("state_dict['rule']", saved["rule"], opt.rule)
     _expect("state_dict['groups']: count", len(saved["groups"]), len(opt.groups))
@@ -51,6 +68,8 @@ def load(opt: Optimizer, saved: Mapping[str, Any]) -> None:
         key: _collect(layout, opt._entries[key], f"state_dict['state'][{key!r}]", saved["state"][key])
         for key, layout in opt._layouts.items()
     }
+    for key, arrays in _beside(opt).items():
+        state[key] = _collect(opt._structure, arrays, f"state_dict['beside'][{key!r}]", saved["beside"][key])
     opt._plan.load(state, step, steps, numbers, groups)
     opt._changed[0] = True
 
@@ -74,7 +93,7 @@ def _hypers(opt: Optimizer, label: str, own: Mapping[str, Any], present: Mapping
     return vars(group)
 
 
-def _collect(structure: Structure, present: list[Array], label: str, saved: Mapping[str, Any]) -> list[Array]:
+def _collect(structure: Layout, present: list[Array], label: str, saved: Mapping[str, Any]) -> list[Array]:
     """New arrays like the present ones, one an entry, from saved ones by name."""
     entries = [np.empty_like(a) for a in present]
     places = structure.named(entries)

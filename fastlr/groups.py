@@ -97,7 +97,9 @@ def are_groups(params: Any) -> bool:
     return isinstance(params, list | tuple) and any(isinstance(x, Mapping) and "params" in x for x in params)
 
 
-def explicit(given: Sequence[Mapping[str, Any]], make: MakeGroup) -> tuple[Structure, list[Group], list[Piece]]:
+def explicit(
+    given: Sequence[Mapping[str, Any]], make: MakeGroup, words: bool = False
+) -> tuple[Structure, list[Group], list[Piece]]:
     """Groups given as dicts with "params" and hyper-parameters: the structure is a list with a part for each."""
     parts: dict[Any, Structure] = {}
     groups: list[Group] = []
@@ -106,7 +108,7 @@ def explicit(given: Sequence[Mapping[str, Any]], make: MakeGroup) -> tuple[Struc
         if not isinstance(own, Mapping) or "params" not in own:
             raise TypeError(f'groups[{k}] must be a dict with "params" and hyper-parameters, got {type(own).__name__}')
         groups.append(make(f"groups[{k}].", {name: x for name, x in own.items() if name != "params"}))
-        parts[k] = structure_of(own["params"], f"[{k}]")
+        parts[k] = structure_of(own["params"], f"[{k}]", words)
         pieces += [Piece(len(pieces) + j, 0, a.size, k) for j, a in enumerate(parts[k].arrays)]
     return Many(parts), groups, pieces
 

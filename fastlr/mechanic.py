@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 from fastlr import _core
 from fastlr.groups import Group
@@ -115,13 +115,19 @@ class _Mechanized(Optimizer):
 
     @classmethod
     def plan(
-        cls, rule: str, structure: Structure, state: State, pieces: Sequence[tuple[int, int, int, int]], groups: int
+        cls,
+        rule: str,
+        structure: Structure,
+        state: State,
+        pieces: Sequence[tuple[int, int, int, int]],
+        groups: int,
+        beside: Mapping[str, list[Any]] | None = None,
     ) -> _core.Plan:
         theirs = {key: x for key, x in state.items() if key not in OWN}
         own, kind = {key: state[key] for key in OWN}, structure.arrays[0].dtype.char
         tuner = _core.Tuner("mechanic", kind, structure.arrays, structure.names, own, pieces, groups)
         tuner.set_tuning(*cls._tuning)
-        plan = super().plan(rule, structure, theirs, pieces, groups)
+        plan = super().plan(rule, structure, theirs, pieces, groups, beside)
         plan.tune(tuner)
         return plan
 

@@ -103,6 +103,7 @@ class Muon(Optimizer):
     """
 
     rule = "muon"
+    narrows = False
     states = ("b",)
     hypers = {
         "momentum": fraction,

@@ -13,12 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, TypedDict
 
+import numpy as np
+
 from fastlr import _core, checkpoint
-from fastlr.buffers import COUNTS, Array, allocate
+from fastlr.buffers import COUNTS, HALVES, Array, allocate
 from fastlr.groups import Group, Piece, apart, are_groups, explicit, matched
 from fastlr.hyper import Check, Scheduled, choice, flag, is_scheduled, nonnegative, positive, rate
+from fastlr.precision import STATE_DTYPES, Packed, Precision, entries_of, to_bfloat16
 from fastlr.storage import Saved
-from fastlr.structure import Structure, structure_of
+from fastlr.structure import Layout, Structure, structure_of
 
 Rate = float | Callable[[int], float]
 
@@ -29,6 +32,14 @@ class Options(TypedDict, total=False):
     groups: Sequence[Mapping[str, Any]] | None
     maximize: bool
     nonfinite: str
+    state_dtype: str
+    dtype: str | None
+    master: str | None
+    rounding: str
+    seed: int
+    ema: float | None
+    copy_to: Any
+    denormals: str
 
 
 Variant = tuple[str, tuple[str, ...]]
@@ -44,7 +55,7 @@ def cautious(rule: str, groups: Sequence[Group]) -> str:
     return f"{rule}_cautious" if chosen == {True} else rule
 
 
-_NONFINITE = {"propagate": _core.PROPAGATE, "skip": _core.SKIP, "raise": _core.RAISE}
+NONFINITE = {"propagate": _core.PROPAGATE, "skip": _core.SKIP, "raise": _core.RAISE}
 
 
 class Optimizer(_core.Stepper, Saved, ABC):
@@ -64,6 +75,29 @@ class Optimizer(_core.Stepper, Saved, ABC):
     nonfinite : {"propagate", "skip", "raise"}, default "propagate"
         What to do with a gradient that holds inf or NaN: use it, leave the step out, or raise FloatingPointError. The
         last two leave parameters, state and step number as they were, and cost one more read of the gradients.
+    state_dtype : {"float32", "bfloat16", "int8"}, default "float32"
+        How state is stored; arithmetic is float32 all the same, and a step uses its new state before that is rounded.
+        8 bits are in blocks of 256 with a scale, see `fastlr.precision.Packed`: of a state that is never negative,
+        such as v, none becomes 0. States that are sums or means of parameters stay float32, as ``opt.nbytes`` shows.
+    dtype : {"bfloat16"}, optional
+        Says that arrays of uint16, which is how NumPy holds them, are bfloat16: parameters or gradients.
+    master : {"float32", "split"}, optional
+        For bfloat16 or float16 parameters: float32 ones beside them, of which they are rounded copies; or for bfloat16
+        the lower halves of float32 ones, whose upper halves the parameters are: 2 bytes rather than 4.
+    rounding : {"nearest", "stochastic", "kahan"}, default "nearest"
+        How new bfloat16 or float16 parameters are rounded: stochastically they are right on average, by a generator of
+        `seed`, step and place; with Kahan's compensation what was lost is kept beside, and added at the next step.
+    seed : int, default 0
+        Of stochastic rounding.
+    ema : float, optional
+        Keep a running mean of the parameters, ``opt.ema``, in float32, in the pass of the step: mean ← β mean +
+        (1−β) p with this β in [0, 1). It begins as the parameters are now.
+    copy_to : optional
+        Arrays in the structure and shapes of the parameters, float32, float16 or bfloat16, to which each step also
+        writes the new parameters.
+    denormals : {"keep", "flush"}, default "keep"
+        "flush" lets numbers below 1.2e-38 count as 0 during the step (FTZ and DAZ), in this call alone: state that
+        fades away would otherwise slow some processors down by 10 and more.
 
     Attributes
     ----------
@@ -73,6 +107,8 @@ class Optimizer(_core.Stepper, Saved, ABC):
         ``lr_scale`` (a factor on it, default 1) and ``weight_decay``.
     state : mapping of str to arrays
         Each state in the structure of the parameters, by the letter that it has in the formula.
+    ema : arrays or None
+        The running mean of the parameters, in their structure.
     step_count : int
         Updates made.
     """
@@ -97,6 +133,8 @@ class Optimizer(_core.Stepper, Saved, ABC):
     """Whether the rule makes sense for some rows of a table alone; see `step_rows`."""
     per_row: ClassVar[Mapping[str, str]] = {}
     """States with one value for each row of a table: "number", of the parameters' dtype, or "count", an int64."""
+    narrows: ClassVar[bool] = True
+    """Whether parameters, gradients and state may be stored in fewer bits than float32."""
     informed: ClassVar[str | None] = None
     """The kernel of a step that is given an input beside the gradients."""
 
@@ -107,11 +145,21 @@ class Optimizer(_core.Stepper, Saved, ABC):
         groups: Sequence[Mapping[str, Any]] | None = None,
         maximize: bool = False,
         nonfinite: str = "propagate",
+        state_dtype: str = "float32",
+        dtype: str | None = None,
+        master: str | None = None,
+        rounding: str = "nearest",
+        seed: int = 0,
+        ema: float | None = None,
+        copy_to: Any = None,
+        denormals: str = "keep",
         **hyper: Any,
     ) -> None:
+        self._precision = Precision.of(state_dtype, dtype, master, rounding, seed, ema, denormals)
+        words = self._precision.words
         self._checks = self.checks()
         self._maximize = flag("maximize", maximize)
-        self._nonfinite = _NONFINITE[choice(*_NONFINITE)("nonfinite", nonfinite)]
+        self._nonfinite = NONFINITE[choice(*NONFINITE)("nonfinite", nonfinite)]
         self._changed = [True]
         self._called: list[tuple[int, Any, float]] = []
         self._computed: list[int] = []
@@ -125,9 +173,9 @@ class Optimizer(_core.Stepper, Saved, ABC):
         if are_groups(params):
             if groups is not None:
                 raise ValueError("groups must be None where params is a list of groups; give one of the two")
-            self._structure, made, pieces = explicit(params, make)
+            self._structure, made, pieces = explicit(params, make, words)
         else:
-            self._structure = structure_of(params)
+            self._structure = structure_of(params, words=words)
             if groups:
                 made, pieces = matched(groups, self._structure, make)
             else:
@@ -136,23 +184,33 @@ class Optimizer(_core.Stepper, Saved, ABC):
         arrays = self._structure.arrays
         if not arrays:
             raise ValueError("params must hold at least one array, got none")
-        dtype = arrays[0].dtype
+        held = arrays[0].dtype
         for name, array in zip(self._structure.names, arrays, strict=True):
-            if array.dtype != dtype:
+            if array.dtype != held:
                 raise TypeError(
-                    f"params{name}: expected {dtype} to match the first, got {array.dtype}; "
+                    f"params{name}: expected {held} to match the first, got {array.dtype}; "
                     "use an optimizer for each dtype"
                 )
+        self._precision.check(held)
         self.rule, self.states = self.variant(self.groups)
+        if not self.narrows and (held.char in HALVES or not self._precision.plain or copy_to is not None):
+            raise TypeError(
+                f"{type(self).__name__} has float32 or float64 parameters and state, and neither ema nor copy_to; "
+                "use AdamW for the parameters that are to be stored in fewer bits"
+            )
         if self.per_tensor or _core.per_tensor(self.rule):
             pieces = apart(pieces, self._structure)
 
-        self._layouts = {key: self.layout(key, self._structure) for key in self.states}
+        self._layouts = self._lay_out(pieces)
         state = {key: self._allocate(key, pieces) for key in self.states}
         self.state: Mapping[str, Any] = MappingProxyType({k: self._layouts[k].build(s) for k, s in state.items()})
         self._entries, self._pieces = state, pieces
         self._input = self.derived(self._structure, state, pieces, self.groups)
-        self._plan = self.plan(self.rule, self._structure, state, pieces, len(self.groups))
+        self._beside = self._precision.beside(self._structure, entries_of(self._structure, copy_to))
+        self.ema = self._structure.build(self._beside["ema"]) if "ema" in self._beside else None
+        self._plan = self.plan(self.rule, self._structure, state, pieces, len(self.groups), self._beside)
+        share = 0.0 if ema is None else 1 - ema
+        self._plan.set_storing(words, rounding == "stochastic", int(seed), share, denormals == "flush")
         self._refresh()
 
     # ---- what a subclass says ---------------------------------------------------------------------------------------
@@ -179,11 +237,18 @@ class Optimizer(_core.Stepper, Saved, ABC):
 
     @classmethod
     def plan(
-        cls, rule: str, structure: Structure, state: State, pieces: Sequence[tuple[int, int, int, int]], groups: int
+        cls,
+        rule: str,
+        structure: Structure,
+        state: State,
+        pieces: Sequence[tuple[int, int, int, int]],
+        groups: int,
+        beside: Mapping[str, list[Any]] | None = None,
     ) -> _core.Plan:
         """What makes the steps."""
         kind = structure.arrays[0].dtype.char
-        return _core.Plan(rule, kind, structure.arrays, structure.names, state, pieces, groups, cls.informed)
+        arrays, names = structure.arrays, structure.names
+        return _core.Plan(rule, kind, arrays, names, state, pieces, groups, cls.informed, beside=beside)
 
     @classmethod
     def derived(
@@ -218,20 +283,44 @@ class Optimizer(_core.Stepper, Saved, ABC):
         group.check()
         return group
 
+    def _lay_out(self, pieces: list[Piece]) -> dict[str, Layout]:
+        """How each state is kept."""
+        self._formats = self._precision.formats(type(self).__name__, self.rule, self.states)
+        squares, _ = _core.state_bits(self.rule)
+        return {
+            key: Packed(self._structure, pieces, bool(squares >> j & 1))
+            if self._formats[key] == "int8"
+            else self.layout(key, self._structure)
+            for j, key in enumerate(self.states)
+        }
+
     def _allocate(self, key: str, pieces: list[Piece]) -> list[Array]:
         """One allocation for all entries, and a view of it for each."""
-        if (layout := self._layouts[key]) is not self._structure:
+        if isinstance(layout := self._layouts[key], Packed):
+            if any(self.initial(key, group) for group in self.groups):
+                layout.pack(self._structure.build(self._filled(key, pieces, np.dtype(np.float32))))
             return layout.arrays
-        arrays, start, extent = [], 0, self.per_row.get(key)
+        if layout is not self._structure:
+            return layout.arrays
+        dtype = self._structure.arrays[0].dtype
+        if dtype.char != "d":
+            dtype = STATE_DTYPES[self._formats[key]]
+        return self._filled(key, pieces, dtype)
+
+    def _filled(self, key: str, pieces: list[Piece], dtype: np.dtype[Any]) -> list[Array]:
+        """A state as it is before the first step."""
+        arrays: list[Array] = []
+        start, extent = 0, self.per_row.get(key)
         shapes = [a.shape if extent is None else self._rows(k, a) for k, a in enumerate(self._structure.arrays)]
         sizes = [math.prod(shape) for shape in shapes]
-        flat = allocate(sum(sizes), COUNTS if extent == "count" else self._structure.arrays[0].dtype)
+        flat = allocate(sum(sizes), COUNTS if extent == "count" else dtype)
         for shape, size in zip(shapes, sizes, strict=True):
             arrays.append(flat[start : start + size].reshape(shape))
             start += size
         for entry, offset, size, group in pieces:
             if value := self.initial(key, self.groups[group]):
-                arrays[entry].reshape(-1)[offset : offset + size] = value
+                run = arrays[entry].reshape(-1)[offset : offset + size]
+                run[:] = to_bfloat16(value) if dtype.char == "H" else value
         return arrays
 
     def _rows(self, entry: int, table: Array) -> tuple[int]:
@@ -342,8 +431,9 @@ class Optimizer(_core.Stepper, Saved, ABC):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of state."""
-        return sum(a.nbytes for arrays in self._entries.values() for a in arrays)
+        """Bytes of state, and of what ``master``, ``rounding`` and ``ema`` keep beside it."""
+        kept = {key: arrays for key, arrays in self._beside.items() if key != "copy"}
+        return sum(a.nbytes for arrays in (*self._entries.values(), *kept.values()) for a in arrays)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(map(repr, self.groups))}, step_count={self.step_count})"

@@ -133,6 +133,7 @@ class LazyAdam(Optimizer):
     """
 
     rule = "lazy_adam"
+    narrows = False
     states = ("m", "v", "l")
     hypers = {"betas": pair_of_betas, "eps": positive}
     by_rows = True
@@ -197,6 +198,7 @@ class RowAdagrad(Optimizer):
     """
 
     rule = "row_adagrad"
+    narrows = False
     states = ("s",)
     starting = ("initial_accumulator_value",)
     hypers = {"lr_decay": nonnegative, "initial_accumulator_value": nonnegative, "eps": positive}

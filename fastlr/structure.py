@@ -29,15 +29,10 @@ class Tensor(NamedTuple):
         return int(np.prod(self.shape, dtype=np.int64))
 
 
-class Structure(ABC):
-    """`arrays` has the parameters' entries; `names` what errors call them, after "params" or "grads"."""
+class Layout(ABC):
+    """How something is kept for each entry: in the `arrays`, or others like them."""
 
     arrays: list[Array]
-    names: list[str]
-
-    @abstractmethod
-    def take(self, grads: Any, name: str = "grads") -> Sequence[Any]:
-        """The entries of gradients of this structure; None where an entry has none."""
 
     @abstractmethod
     def build(self, arrays: Sequence[Array]) -> Any:
@@ -46,6 +41,16 @@ class Structure(ABC):
     @abstractmethod
     def named(self, arrays: Sequence[Array]) -> dict[str, Array]:
         """The same by name, for checkpoints: views, one a parameter."""
+
+
+class Structure(Layout):
+    """`arrays` has the parameters' entries; `names` what errors call them, after "params" or "grads"."""
+
+    names: list[str]
+
+    @abstractmethod
+    def take(self, grads: Any, name: str = "grads") -> Sequence[Any]:
+        """The entries of gradients of this structure; None where an entry has none."""
 
     @abstractmethod
     def shaped(self, reshape: Reshape) -> Structure:
@@ -57,8 +62,8 @@ class Structure(ABC):
 
 
 class One(Structure):
-    def __init__(self, x: object, name: str) -> None:
-        self.arrays, self.names = [param_array("params" + name, x)], [name]
+    def __init__(self, x: object, name: str, words: bool = False) -> None:
+        self.arrays, self.names = [param_array("params" + name, x, words)], [name]
 
     def take(self, grads: Any, name: str = "grads") -> Sequence[Any]:
         return (grads,)
@@ -72,7 +77,7 @@ class One(Structure):
     def shaped(self, reshape: Reshape) -> Structure:
         (model,) = self.arrays
         shape = reshape(model.shape)
-        return One(allocate(math.prod(shape), model.dtype).reshape(shape), self.names[0])
+        return One(allocate(math.prod(shape), model.dtype).reshape(shape), self.names[0], words=True)
 
 
 class Flat(Structure):
@@ -175,12 +180,13 @@ def tensors_of(structure: Structure, pieces: Sequence[tuple[int, int, int, int]]
     return tensors if len(tensors) == len(pieces) else [tensor for tensor in tensors if tensor.size]
 
 
-def structure_of(params: Any, name: str = "") -> Structure:
-    """The structure of an array, a FlatBuffer, or a list or dict of arrays."""
+def structure_of(params: Any, name: str = "", words: bool = False) -> Structure:
+    """The structure of an array, a FlatBuffer, or a list or dict of arrays; with `words` uint16 are bfloat16."""
     if isinstance(params, FlatBuffer):
+        param_array("params" + name, params.data, words)
         return Flat(params, name)
     if isinstance(params, Mapping):
-        return Named({key: One(x, f"{name}[{key!r}]") for key, x in params.items()})
+        return Named({key: One(x, f"{name}[{key!r}]", words) for key, x in params.items()})
     if isinstance(params, list | tuple):
-        return Many({k: One(x, f"{name}[{k}]") for k, x in enumerate(params)})
-    return One(params, name)
+        return Many({k: One(x, f"{name}[{k}]", words) for k, x in enumerate(params)})
+    return One(params, name, words)

@@ -211,7 +211,7 @@ BAD_BUFFERS = [
     (strided, BufferError, "C-contiguous", "strides (8,)", "ascontiguousarray"),
     (lambda: np.ones((2, 2), np.float32).T, BufferError, "C-contiguous", "ascontiguousarray"),
     (unaligned, BufferError, "aligned", "4 bytes"),
-    (lambda: ones(dtype=np.float16), TypeError, "float32", "float16"),
+    (lambda: ones(dtype=np.int16), TypeError, "float32", "int16"),
     (lambda: ones(dtype=np.int32), TypeError, "float32", "int32"),
     (lambda: ones(dtype=np.complex64), TypeError, "float32", "complex64"),
     (lambda: ones(dtype=np.dtype(np.float32).newbyteorder()), TypeError, "float32"),

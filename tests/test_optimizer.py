@@ -103,10 +103,10 @@ def test_torch_tensors_are_updated_in_place():
     assert q.item() == 0
     with pytest.raises(BufferError, match="C-contiguous"):
         fastlr.SGD(torch.ones(3, 2).T)
-    with pytest.raises(TypeError, match="params must be a dense float32 or float64 tensor"):
-        fastlr.SGD(torch.ones(3, dtype=torch.bfloat16))
-    with pytest.raises(TypeError, match="float16"):
-        fastlr.SGD(torch.ones(3, dtype=torch.float16))
+    with pytest.raises(TypeError, match="params must be a dense tensor of floats on the CPU"):
+        fastlr.SGD(torch.ones(3).to_sparse())
+    with pytest.raises(TypeError, match="int32"):
+        fastlr.SGD(torch.ones(3, dtype=torch.int32))
 
 
 # ---- groups ----------------------------------------------------------------------------------------------------------

@@ -31,11 +31,40 @@ typedef struct {
     double slot[FASTLR_STEP_SLOTS];
 } fastlr_step;
 
+/* How a buffer of float32 numbers is stored. */
+typedef enum {
+    FASTLR_OWN, /* as float32; of float64 numbers, as float64 */
+    FASTLR_BF16,
+    FASTLR_F16,
+    FASTLR_BF16_BY_CHANCE, /* the same, rounded up or down by chance, which is right on average */
+    FASTLR_F16_BY_CHANCE,
+    FASTLR_SPLIT, /* bfloat16, which is the upper half of a float32, and beside it the lower half */
+    FASTLR_KAHAN, /* bfloat16, and beside it what its rounding lost, as bfloat16 */
+    FASTLR_INT8,  /* bytes, and beside them a float32 scale for each FASTLR_QUANTUM: signed */
+    FASTLR_UINT8, /* the same for what is not negative: no number above 0 becomes 0 */
+    FASTLR_FORMATS
+} fastlr_format;
+
+enum { FASTLR_QUANTUM = 256 };
+
+/* Of a span that is not all float32, and what is done to it in the pass of the step. */
+typedef struct {
+    fastlr_format p, g, s[FASTLR_STATES], copy;
+    void *low;                  /* beside p */
+    void *scale[FASTLR_STATES]; /* beside the states */
+    float *ema;                 /* a running mean of the new parameters, or NULL */
+    float share;                /* of the newest in it */
+    void *copied;               /* the new parameters once more, or NULL */
+    float most;                 /* gradients are limited to ± this before they are scaled; 0 for no limit */
+    uint64_t key, first;        /* of what is rounded by chance: the step's, and the span's place in the model */
+} fastlr_stored;
+
 /* One contiguous piece of the model. Buffers that one call touches must not overlap. */
 typedef struct {
     size_t n;
     void *p, *g, *s[FASTLR_STATES]; /* the states, then the rule's input if it has one, which is only read */
     const fastlr_step *step;
+    const fastlr_stored *stored; /* NULL where all is of the arithmetic's type and nothing else is to be done */
     size_t unit;  /* what it is summed with: spans of one unit are neighbours, units count from 0 */
     size_t start; /* its place on the line of all spans: fastlr_lay() */
 } fastlr_span;
@@ -59,6 +88,7 @@ typedef struct {
     const char *name;
     size_t size; /* bytes of an element */
     int states, inputs, hypers, carry;
+    unsigned squares, precise; /* a bit for each state: never negative; not to be stored in fewer bits than float32 */
     int passes, accesses; /* of one step at most: reads of the gradients; numbers read or written an element */
     fastlr_scope scope;
     /* The scalars of step t, which counts from 1. `sums` are the survey's, NULL before it; `carry` is read and replaced.
@@ -108,7 +138,7 @@ const fastlr_rule *fastlr_find(const char *name, fastlr_dtype);
 
 enum { FASTLR_BLOCK = 4096 }; /* elements: the unit of reductions and of work sharing */
 
-/* Lays the spans end to end, each unit from the start of a block: sets every `start`. Call it when a span's n or unit has
+/* Lays the spans end to end, each unit from the start of a block, and one with scales from that of a quantum: sets every `start`. Call it when a span's n or unit has
  * changed. */
 void fastlr_lay(fastlr_span *, size_t spans);
 
@@ -236,7 +266,18 @@ size_t fastlr_factored_scratch(const fastlr_span *, const fastlr_planes *, size_
 void fastlr_factored_run(const fastlr_rule *, const fastlr_span *, const fastlr_planes *, size_t tensors, bool zero,
                          void *scratch, int threads);
 
+/* ---- stored.c: numbers in fewer bits ---- */
+
+/* n numbers from and to a format, the latter by chance with a key; of those with scales FASTLR_QUANTUM at a time. */
+void fastlr_widen(fastlr_format, size_t n, const void *codes, const void *beside, float *x);
+void fastlr_narrow(fastlr_format, size_t n, const float *x, void *codes, void *beside, uint64_t key);
+
 /* ---- pool.c: the threads ---- */
+
+/* Denormal numbers count as 0 from now on in the calling thread, and in the threads that work for it, until the mode that
+ * this returns is set again. */
+unsigned long long fastlr_flush_denormals(void);
+void fastlr_set_float_mode(unsigned long long mode);
 
 /* Calls task(ctx, first, last) over pieces of [0, count), on up to `threads` threads, the caller's among them. */
 typedef void (*fastlr_task)(void *ctx, size_t first, size_t last);

@@ -1,23 +1,26 @@
 /* Which instruction set runs. One is in use in the whole process: the widest that the machine has, until
  * fastlr_use_isa() says otherwise. All give the same bits, so the choice can change between any two calls. */
-#include "table.h"
+#include "stored.h"
 
 #include <stdatomic.h>
 #include <string.h>
 
 extern const fastlr_table fastlr_baseline_f32, fastlr_baseline_f64;
+extern const fastlr_codec fastlr_store_baseline;
 #ifdef __x86_64__
 extern const fastlr_table fastlr_avx2_f32, fastlr_avx2_f64, fastlr_avx512_f32, fastlr_avx512_f64;
+extern const fastlr_codec fastlr_store_avx2, fastlr_store_avx512;
 #endif
 
 static const struct {
     const char *name;
     const fastlr_table *table[FASTLR_DTYPES];
+    const fastlr_codec *codec;
 } ISAS[] = {
-    {"baseline", {&fastlr_baseline_f32, &fastlr_baseline_f64}},
+    {"baseline", {&fastlr_baseline_f32, &fastlr_baseline_f64}, &fastlr_store_baseline},
 #ifdef __x86_64__
-    {"avx2", {&fastlr_avx2_f32, &fastlr_avx2_f64}},
-    {"avx512", {&fastlr_avx512_f32, &fastlr_avx512_f64}},
+    {"avx2", {&fastlr_avx2_f32, &fastlr_avx2_f64}, &fastlr_store_avx2},
+    {"avx512", {&fastlr_avx512_f32, &fastlr_avx512_f64}, &fastlr_store_avx512},
 #endif
 };
 enum { COUNT = sizeof ISAS / sizeof ISAS[0] };
@@ -69,6 +72,11 @@ void fastlr_use_isa(int n)
 const fastlr_table *fastlr_table_of(fastlr_dtype dtype)
 {
     return ISAS[fastlr_isa()].table[dtype];
+}
+
+const fastlr_codec *fastlr_codec_in_use(void)
+{
+    return ISAS[fastlr_isa()].codec;
 }
 
 const char *fastlr_rule_name(int n)

@@ -88,7 +88,7 @@ static unsigned long long get_float_mode(void)
 #endif
 }
 
-static void set_float_mode(unsigned long long mode)
+void fastlr_set_float_mode(unsigned long long mode)
 {
 #if defined(__x86_64__)
     _mm_setcsr((unsigned)mode);
@@ -97,6 +97,17 @@ static void set_float_mode(unsigned long long mode)
 #else
     (void)mode;
 #endif
+}
+
+unsigned long long fastlr_flush_denormals(void)
+{
+    const unsigned long long mode = get_float_mode();
+#if defined(__x86_64__)
+    fastlr_set_float_mode(mode | 0x8040); /* FTZ and DAZ */
+#else
+    fastlr_set_float_mode(mode | 1 << 24); /* FZ of aarch64 */
+#endif
+    return mode;
 }
 
 static long long now(void)
@@ -194,7 +205,7 @@ static void *worker(void *number)
         if (!enter())
             continue;
         if (self < pool.threads) {
-            set_float_mode(pool.float_mode);
+            fastlr_set_float_mode(pool.float_mode);
             work(self);
         }
         atomic_fetch_sub(&pool.gate, 1);
@@ -239,9 +250,9 @@ static void start_workers(int wanted)
 static void lend(int number)
 {
     const unsigned long long own = get_float_mode();
-    set_float_mode(pool.float_mode);
+    fastlr_set_float_mode(pool.float_mode);
     work(number % pool.threads);
-    set_float_mode(own);
+    fastlr_set_float_mode(own);
 }
 
 static bool awake(int workers)

@@ -4,7 +4,7 @@
  * model of a thousand small tensors and one flat buffer cost the same, and one call is one parallel region. What is summed by
  * itself starts on a block of its own, so that its sums do not depend on its neighbours.
  */
-#include "table.h"
+#include "stored.h"
 
 #include <math.h>
 
@@ -13,11 +13,26 @@ static size_t length(const fastlr_span *spans, size_t count)
     return count ? spans[count - 1].start + spans[count - 1].n : 0;
 }
 
+static size_t up_to(size_t multiple, size_t x)
+{
+    return (x + multiple - 1) / multiple * multiple;
+}
+
+static bool in_quanta(const fastlr_span *s)
+{
+    bool found = false;
+    for (int j = 0; s->stored && j < FASTLR_STATES; j++)
+        found |= s->stored->scale[j] != NULL;
+    return found;
+}
+
 void fastlr_lay(fastlr_span *spans, size_t count)
 {
     for (size_t k = 0, start = 0; k < count; start += spans[k++].n) {
         if (k && spans[k].unit != spans[k - 1].unit)
-            start = (start + FASTLR_BLOCK - 1) / FASTLR_BLOCK * FASTLR_BLOCK;
+            start = up_to(FASTLR_BLOCK, start);
+        if (in_quanta(&spans[k]))
+            start = up_to(FASTLR_QUANTUM, start);
         spans[k].start = start;
     }
 }
@@ -84,6 +99,10 @@ static void shift_states(const work *w, const piece *c, void *s[FASTLR_STATES])
 
 static void sweep(const work *w, piece c, void *sums)
 {
+    if (c.span->stored) {
+        fastlr_sweep_stored(w->rule, c.span, c.skip, c.n, w->zero, c.k, sums);
+        return;
+    }
     void *s[FASTLR_STATES];
     shift_states(w, &c, s);
     w->rule->sweep(c.n, shift(c.span->p, c.skip, w->size), shift(c.span->g, c.skip, w->size), s, c.span->step, w->zero,
@@ -108,6 +127,10 @@ static void will_write(const void *buffer, size_t bytes)
 
 static void sweep_cold(const work *w, piece c, void *sums)
 {
+    if (c.span->stored) { /* which asks always */
+        sweep(w, c, sums);
+        return;
+    }
     const size_t n = c.span->n;
     for (size_t end = c.skip + c.n; c.skip < end; c.skip += TILE, c.k += TILE) {
         if (n - c.skip >= AHEAD + TILE) {
@@ -122,6 +145,10 @@ static void sweep_cold(const work *w, piece c, void *sums)
 
 static void survey(const work *w, piece c, void *sums)
 {
+    if (c.span->stored) {
+        fastlr_survey_stored(w->rule, c.span, c.skip, c.n, c.k, sums);
+        return;
+    }
     void *s[FASTLR_STATES];
     shift_states(w, &c, s);
     w->rule->survey(c.n, shift(c.span->p, c.skip, w->size), shift(c.span->g, c.skip, w->size), s, c.span->step, c.k,
@@ -222,7 +249,10 @@ void fastlr_survey(const fastlr_rule *rule, const fastlr_span *spans, size_t cou
 
 static void gauge(const work *w, piece c, void *sums)
 {
-    w->table->gauge(c.n, shift(c.span->g, c.skip, w->size), w->scale, c.k, sums);
+    if (c.span->stored)
+        fastlr_gauge_stored(w->table, c.span, c.skip, c.n, w->scale, c.k, sums);
+    else
+        w->table->gauge(c.n, shift(c.span->g, c.skip, w->size), w->scale, c.k, sums);
 }
 
 static void gauge_blocks(void *ctx, size_t first, size_t last)

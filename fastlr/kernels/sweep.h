@@ -4,6 +4,8 @@
  *     RULE      the rule's name; RULE_hyper, RULE_step, RULE_at() and RULE() exist, or those of another rule, named OF
  *     STATES    how many state buffers the rule has, 0 to 5
  * and, where the rule needs it,
+ *     SQUARES   which states are never negative, a bit each: stored in 8 bits they have another code (store.h)
+ *     PRECISE   which states stay float32 whatever they are asked to be: sums, means of parameters, what is subtracted
  *     STARTS    the first state begins as the parameter is before its first step
  *     ORIGIN    RULE() takes one more state after these, only read: the parameter as it was before its first step
  *     INPUT     RULE() takes one more array after the states, only read: a diagonal of the Hessian
@@ -34,6 +36,12 @@
 #ifndef HEADING
 #define HEADING u
 #endif
+#endif
+#ifndef SQUARES
+#define SQUARES 0
+#endif
+#ifndef PRECISE
+#define PRECISE 0
 #endif
 #ifndef SURVEY
 #define SURVEY 0
@@ -266,6 +274,8 @@ static const fastlr_rule NAME(RULE, rule) = {
     .size = sizeof(real),
     .states = STATES + ORIGINS,
     .inputs = INPUTS,
+    .squares = SQUARES,
+    .precise = PRECISE | ORIGINS << STATES,
     .hypers = sizeof(NAME(OF, hyper)) / sizeof(double),
     .carry = CARRY,
     .passes = 1 + (SURVEY > 0),
@@ -287,6 +297,8 @@ static const fastlr_rule NAME(RULE, rule) = {
 #undef RULE
 #undef OF
 #undef STATES
+#undef SQUARES
+#undef PRECISE
 #undef STARTS
 #undef STARTED
 #undef ORIGIN

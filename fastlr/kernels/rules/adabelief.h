@@ -38,11 +38,13 @@ PER_ELEMENT out adabelief(real g, real m, real s, adabelief_step h)
 
 #define RULE adabelief
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"
 
 #define RULE adabelief_cautious
 #define OF adabelief
 #define STATES 2
+#define SQUARES 2
 #define CAUTIOUS
 #define HEADING s0
 #include "../sweep.h"

@@ -28,4 +28,5 @@ PER_ELEMENT out adadelta(real g, real v, real d, adadelta_step h)
 
 #define RULE adadelta
 #define STATES 2
+#define SQUARES 3
 #include "../sweep.h"

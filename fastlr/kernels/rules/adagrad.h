@@ -26,4 +26,5 @@ PER_ELEMENT out adagrad(real g, real s, adagrad_step h)
 
 #define RULE adagrad
 #define STATES 1
+#define PRECISE 1
 #include "../sweep.h"

@@ -30,5 +30,6 @@ PER_ELEMENT out adahessian(real g, real m, real v, real diagonal, adahessian_ste
 
 #define RULE adahessian
 #define STATES 2
+#define SQUARES 2
 #define INPUT
 #include "../sweep.h"

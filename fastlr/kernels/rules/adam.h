@@ -30,11 +30,13 @@ PER_ELEMENT out adam(real g, real m, real v, adam_step h)
 
 #define RULE adam
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"
 
 #define RULE adam_cautious
 #define OF adam
 #define STATES 2
+#define SQUARES 2
 #define CAUTIOUS
 #define HEADING s0
 #include "../sweep.h"
@@ -59,11 +61,13 @@ PER_ELEMENT out amsgrad(real g, real m, real v, real x, amsgrad_step h)
 
 #define RULE amsgrad
 #define STATES 3
+#define SQUARES 6
 #include "../sweep.h"
 
 #define RULE amsgrad_cautious
 #define OF amsgrad
 #define STATES 3
+#define SQUARES 6
 #define CAUTIOUS
 #define HEADING s0
 #include "../sweep.h"

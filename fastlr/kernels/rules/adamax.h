@@ -30,11 +30,13 @@ PER_ELEMENT out adamax(real g, real m, real n, adamax_step h)
 
 #define RULE adamax
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"
 
 #define RULE adamax_cautious
 #define OF adamax
 #define STATES 2
+#define SQUARES 2
 #define CAUTIOUS
 #define HEADING s0
 #include "../sweep.h"

@@ -45,11 +45,13 @@ PER_ELEMENT out adan(real g, real m, real d, real n, real l, adan_step h)
 
 #define RULE adan
 #define STATES 4
+#define SQUARES 4
 #include "../sweep.h"
 
 #define RULE adan_cautious
 #define OF adan
 #define STATES 4
+#define SQUARES 4
 #define CAUTIOUS
 #define HEADING way
 #include "../sweep.h"

@@ -43,4 +43,5 @@ PER_ELEMENT out ademamix(real g, real m, real n, real v, ademamix_step h)
 
 #define RULE ademamix
 #define STATES 3
+#define SQUARES 4
 #include "../sweep.h"

@@ -33,4 +33,5 @@ PER_ELEMENT out adopt(real g, real m, real v, adopt_step h)
 
 #define RULE adopt
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"

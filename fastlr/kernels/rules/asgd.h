@@ -26,6 +26,7 @@ PER_ELEMENT out asgd(real g, real p, real x, asgd_step h)
 
 #define RULE asgd
 #define STATES 1
+#define PRECISE 1
 #define MOVES_P
 #define CARRY 1
 #include "../sweep.h"

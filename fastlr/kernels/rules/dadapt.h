@@ -72,6 +72,8 @@ PER_ELEMENT out dadapt_adam(real g, real m, real v, real s, dadapt_adam_step h)
 
 #define RULE dadapt_adam
 #define STATES 3
+#define SQUARES 2
+#define PRECISE 4
 #define TRAIL 2
 #define CARRY 2
 #define SCOPE FASTLR_MODEL
@@ -135,6 +137,7 @@ PER_ELEMENT out dadapt_sgd(real g, real p, real s, real x0, dadapt_sgd_step h)
 
 #define RULE dadapt_sgd
 #define STATES 1
+#define PRECISE 1
 #define ORIGIN
 #define MOVES_P
 #define SURVEY 1

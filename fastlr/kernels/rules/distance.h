@@ -88,6 +88,7 @@ PER_ELEMENT sums dog_averaged_survey(real g, real p, real a, real x0, dog_step h
 
 #define RULE dog_averaged
 #define STATES 1
+#define PRECISE 1
 #define ORIGIN
 #define MOVES_P
 #define SURVEY 2
@@ -130,6 +131,7 @@ PER_ELEMENT out ldog_averaged(real g, real p, real a, real x0, ldog_averaged_ste
 
 #define RULE ldog_averaged
 #define STATES 1
+#define PRECISE 1
 #define ORIGIN
 #define MOVES_P
 #define SURVEY 2

@@ -36,5 +36,6 @@ PER_ELEMENT out ftrl(real g, real p, real z, real n, ftrl_step h)
 
 #define RULE ftrl
 #define STATES 2
+#define PRECISE 3
 #define MOVES_P
 #include "../sweep.h"

@@ -98,6 +98,7 @@ PER_ELEMENT sums adam_hd_survey(real g, real m, real v, adam_hd_step h)
 
 #define RULE adam_hd
 #define STATES 2
+#define SQUARES 2
 #define SURVEY 3
 #define SCOPE FASTLR_GROUP
 #define CARRY 2

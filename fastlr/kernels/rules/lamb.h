@@ -64,6 +64,7 @@ PER_ELEMENT sums lamb_survey(real g, real p, real m, real v, lamb_step h)
 
 #define RULE lamb
 #define STATES 2
+#define SQUARES 2
 #define SEES_P
 #define SURVEY 2
 #define SCOPE FASTLR_TENSOR
@@ -114,6 +115,7 @@ PER_ELEMENT sums lamb_cautious_survey(real g, real p, real m, real v, lamb_step 
 
 #define RULE lamb_cautious
 #define STATES 2
+#define SQUARES 2
 #define SEES_P
 #define SURVEY 4
 #define SCOPE FASTLR_TENSOR

@@ -30,12 +30,14 @@ PER_ELEMENT out laprop(real g, real m, real v, laprop_step h)
 
 #define RULE laprop
 #define STATES 2
+#define SQUARES 2
 #define CARRY 1
 #include "../sweep.h"
 
 #define RULE laprop_cautious
 #define OF laprop
 #define STATES 2
+#define SQUARES 2
 #define CARRY 1
 #define CAUTIOUS
 #include "../sweep.h"

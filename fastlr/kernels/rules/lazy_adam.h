@@ -33,6 +33,7 @@ PER_ELEMENT out lazy_adam(real g, real m, real v, lazy_adam_step h)
 
 #define RULE lazy_adam
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"
 
 PER_STEP double whole_power(double b, int64_t k)

@@ -32,6 +32,7 @@ PER_ELEMENT out madgrad(real g, real p, real s, real v, real x0, madgrad_step h)
 
 #define RULE madgrad
 #define STATES 2
+#define PRECISE 3
 #define ORIGIN
 #define MOVES_P
 #include "../sweep.h"

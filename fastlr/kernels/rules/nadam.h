@@ -37,12 +37,14 @@ PER_ELEMENT out nadam(real g, real m, real v, nadam_step h)
 
 #define RULE nadam
 #define STATES 2
+#define SQUARES 2
 #define CARRY 1
 #include "../sweep.h"
 
 #define RULE nadam_cautious
 #define OF nadam
 #define STATES 2
+#define SQUARES 2
 #define CARRY 1
 #define CAUTIOUS
 #define HEADING way

@@ -60,6 +60,8 @@ PER_ELEMENT out prodigy(real g, real p, real m, real v, real s, real x0, prodigy
 
 #define RULE prodigy
 #define STATES 3
+#define SQUARES 2
+#define PRECISE 4
 #define ORIGIN
 #define SEES_P
 #define TRAIL 2

@@ -30,11 +30,13 @@ PER_ELEMENT out qhadam(real g, real m, real v, qhadam_step h)
 
 #define RULE qhadam
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"
 
 #define RULE qhadam_cautious
 #define OF qhadam
 #define STATES 2
+#define SQUARES 2
 #define CAUTIOUS
 #define HEADING way
 #include "../sweep.h"

@@ -35,11 +35,13 @@ PER_ELEMENT out radam(real g, real m, real v, radam_step h)
 
 #define RULE radam
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"
 
 #define RULE radam_cautious
 #define OF radam
 #define STATES 2
+#define SQUARES 2
 #define CAUTIOUS
 #define HEADING s0
 #include "../sweep.h"

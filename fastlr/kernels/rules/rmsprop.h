@@ -36,6 +36,7 @@ PER_ELEMENT out rmsprop(real g, real v, rmsprop_step h)
 
 #define RULE rmsprop
 #define STATES 1
+#define SQUARES 1
 #include "../sweep.h"
 
 PER_ELEMENT out rmsprop_momentum(real g, real v, real b, rmsprop_step h)
@@ -47,6 +48,7 @@ PER_ELEMENT out rmsprop_momentum(real g, real v, real b, rmsprop_step h)
 
 #define RULE rmsprop_momentum
 #define STATES 2
+#define SQUARES 1
 #include "../sweep.h"
 
 PER_ELEMENT out rmsprop_centered(real g, real v, real a, rmsprop_step h)
@@ -58,6 +60,7 @@ PER_ELEMENT out rmsprop_centered(real g, real v, real a, rmsprop_step h)
 
 #define RULE rmsprop_centered
 #define STATES 2
+#define PRECISE 3
 #include "../sweep.h"
 
 PER_ELEMENT out rmsprop_centered_momentum(real g, real v, real a, real b, rmsprop_step h)
@@ -69,4 +72,5 @@ PER_ELEMENT out rmsprop_centered_momentum(real g, real v, real a, real b, rmspro
 
 #define RULE rmsprop_centered_momentum
 #define STATES 3
+#define PRECISE 3
 #include "../sweep.h"

@@ -33,4 +33,5 @@ PER_ELEMENT out rprop(real g, real s, real l, rprop_step h)
 
 #define RULE rprop
 #define STATES 2
+#define PRECISE 3
 #include "../sweep.h"

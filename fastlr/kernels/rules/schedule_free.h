@@ -43,6 +43,7 @@ PER_ELEMENT out schedule_free_sgd(real g, real y, real z, schedule_free_sgd_step
 
 #define RULE schedule_free_sgd
 #define STATES 1
+#define PRECISE 1
 #define STARTS
 #define MOVES_P
 #define CARRY 2
@@ -74,6 +75,8 @@ PER_ELEMENT out schedule_free_adamw(real g, real y, real z, real v, schedule_fre
 
 #define RULE schedule_free_adamw
 #define STATES 2
+#define SQUARES 2
+#define PRECISE 1
 #define STARTS
 #define MOVES_P
 #define CARRY 2

@@ -39,6 +39,7 @@ PER_ELEMENT sums stable_adamw_survey(real g, real m, real v, stable_adamw_step h
 
 #define RULE stable_adamw
 #define STATES 2
+#define SQUARES 2
 #define SURVEY 1
 #define SCOPE FASTLR_TENSOR
 #include "../sweep.h"

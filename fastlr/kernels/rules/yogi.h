@@ -30,11 +30,13 @@ PER_ELEMENT out yogi(real g, real m, real v, yogi_step h)
 
 #define RULE yogi
 #define STATES 2
+#define SQUARES 2
 #include "../sweep.h"
 
 #define RULE yogi_cautious
 #define OF yogi
 #define STATES 2
+#define SQUARES 2
 #define CAUTIOUS
 #define HEADING s0
 #include "../sweep.h"

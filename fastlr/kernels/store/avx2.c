@@ -1,0 +1,5 @@
+#ifdef __x86_64__
+#define TARGET "avx2"
+#define TABLE fastlr_store_avx2
+#include "../store.h"
+#endif

@@ -1,0 +1,5 @@
+#ifdef __x86_64__
+#define TARGET "avx512f,avx512bw,avx512dq,avx512vl"
+#define TABLE fastlr_store_avx512
+#include "../store.h"
+#endif

@@ -1,0 +1,2 @@
+#define TABLE fastlr_store_baseline
+#include "../store.h"

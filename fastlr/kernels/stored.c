@@ -1,0 +1,192 @@
+/* Spans that are not stored as the arithmetic's type, and what is done in the same pass as the step.
+ *
+ * A tile of each buffer is widened to float32 in the first-level cache, the rule's own loop runs on it, and what it wrote is
+ * narrowed again: the step uses the new state before it is rounded. A tile is short, so that the processor begins one while
+ * the last is on its way (python -m bench.storage).
+ */
+#include "stored.h"
+
+#include <string.h>
+
+enum { TILE = FASTLR_QUANTUM, AHEAD = 4, LINE = 64 }; /* elements, tiles, bytes */
+
+typedef struct {
+    _Alignas(LINE) float p[TILE], g[TILE], s[FASTLR_STATES][TILE];
+} tiles;
+
+static const unsigned char SIZE[FASTLR_FORMATS] = {4, 2, 2, 2, 2, 2, 2, 1, 1};
+static const unsigned char BESIDE[FASTLR_FORMATS] = {0, 0, 0, 0, 0, 2, 2, 0, 0}; /* bytes for an element */
+
+/* One buffer of a span, at the tile under way. */
+typedef struct {
+    fastlr_format format;
+    char *at, *beside;
+    float *tile; /* where the rule finds it */
+} buffer;
+
+static inline buffer buffer_of(fastlr_format format, void *at, void *beside, size_t skip, float *tile)
+{
+    buffer b = {format, at, beside, tile};
+    if (at)
+        b.at += skip * SIZE[format];
+    if (beside)
+        b.beside += BESIDE[format] ? skip * BESIDE[format] : skip / TILE * sizeof(float);
+    if (format == FASTLR_OWN)
+        b.tile = (float *)b.at;
+    return b;
+}
+
+static inline void fetch(const fastlr_codec *codec, const buffer *b, size_t n)
+{
+    if (b->tile != (float *)b->at)
+        codec->load[b->format](n, b->at, b->beside, b->tile);
+}
+
+static inline void put(const fastlr_codec *codec, const buffer *b, size_t n, fastlr_chance chance)
+{
+    if (b->tile != (float *)b->at)
+        codec->save[b->format](n, b->tile, b->at, b->beside, chance);
+}
+
+static inline void advance(buffer *b, size_t n)
+{
+    if (b->tile == (float *)b->at)
+        b->tile += n;
+    if (b->at)
+        b->at += n * SIZE[b->format];
+    if (b->beside)
+        b->beside += BESIDE[b->format] ? n * BESIDE[b->format] : n / TILE * sizeof(float);
+}
+
+/* Asks for a later tile: the processor's own guesses end where a loop does. */
+static inline void ask(const buffer *b)
+{
+    const char *next = b->at + AHEAD * TILE * SIZE[b->format];
+    for (size_t k = 0; b->at && k < TILE * (size_t)SIZE[b->format]; k += LINE)
+#ifdef __x86_64__
+        __asm__ volatile("prefetchw %0" : : "m"(next[k])); /* does nothing where it is not known */
+#else
+        __builtin_prefetch(next + k, 1);
+#endif
+}
+
+static inline size_t tile_at(size_t skip, size_t end)
+{
+    const size_t n = TILE - skip % TILE;
+    return n < end - skip ? n : end - skip;
+}
+
+/* The gradients of a tile as the rule sees them: limited ones are a copy. */
+static inline buffer gradients(const fastlr_span *span, size_t skip, tiles *t)
+{
+    buffer b = buffer_of(span->stored->g, span->g, NULL, skip, t->g);
+    if (span->stored->most > 0)
+        b.tile = t->g;
+    return b;
+}
+
+static inline void fetch_gradients(const fastlr_codec *codec, const fastlr_span *span, const buffer *b, size_t n)
+{
+    fetch(codec, b, n);
+    if (span->stored->most > 0)
+        codec->limit(n, b->tile, span->stored->most);
+}
+
+static size_t buffers_of(const fastlr_rule *rule, const fastlr_span *span, size_t skip, tiles *t, buffer *all)
+{
+    const fastlr_stored *x = span->stored;
+    const size_t states = (size_t)rule->states + (size_t)rule->inputs;
+    all[0] = buffer_of(x->p, span->p, x->low, skip, t->p);
+    all[1] = gradients(span, skip, t);
+    for (size_t j = 0; j < states; j++)
+        all[2 + j] = buffer_of(x->s[j], span->s[j], x->scale[j], skip, t->s[j]);
+    return 2 + states;
+}
+
+enum { BUFFERS = 2 + FASTLR_STATES };
+
+void fastlr_sweep_stored(const fastlr_rule *rule, const fastlr_span *span, size_t skip, size_t n, bool zero, size_t k,
+                         fastlr_lanes *lanes)
+{
+    const fastlr_codec *codec = fastlr_codec_in_use();
+    const fastlr_stored *x = span->stored;
+    tiles t;
+    buffer all[BUFFERS], mean, copy;
+    const size_t count = buffers_of(rule, span, skip, &t, all), written = count - (size_t)rule->inputs;
+    mean = buffer_of(FASTLR_OWN, x->ema, NULL, skip, NULL);
+    copy = buffer_of(x->copy, x->copied, NULL, skip, NULL);
+    const bool own = zero && all[1].tile == (float *)all[1].at; /* then the rule zeroes them */
+    for (const size_t end = skip + n; skip < end; skip += n, k += n) {
+        n = tile_at(skip, end);
+        fastlr_chance chance = {x->key, x->first + skip};
+        void *s[FASTLR_STATES] = {NULL};
+        for (size_t j = 0; skip + (AHEAD + 1) * TILE <= end && j < count; j++)
+            ask(&all[j]);
+        for (size_t j = 0; j < count; j++)
+            if (j != 1)
+                fetch(codec, &all[j], n);
+        fetch_gradients(codec, span, &all[1], n);
+        for (size_t j = 2; j < count; j++)
+            s[j - 2] = all[j].tile;
+        rule->sweep(n, all[0].tile, all[1].tile, s, span->step, own, k, lanes);
+        if (x->ema)
+            codec->follow(n, (float *)mean.at, all[0].tile, x->share);
+        if (x->copied)
+            codec->save[x->copy](n, all[0].tile, copy.at, NULL, chance);
+        for (size_t j = 0; j < written; j++)
+            if (j != 1)
+                put(codec, &all[j], n, chance);
+        if (zero && !own)
+            memset(all[1].at, 0, n * SIZE[x->g]);
+        for (size_t j = 0; j < count; j++)
+            advance(&all[j], n);
+        advance(&mean, n);
+        advance(&copy, n);
+    }
+}
+
+void fastlr_survey_stored(const fastlr_rule *rule, const fastlr_span *span, size_t skip, size_t n, size_t k,
+                          fastlr_lanes *lanes)
+{
+    const fastlr_codec *codec = fastlr_codec_in_use();
+    tiles t;
+    buffer all[BUFFERS];
+    const size_t count = buffers_of(rule, span, skip, &t, all);
+    for (const size_t end = skip + n; skip < end; skip += n, k += n) {
+        n = tile_at(skip, end);
+        void *s[FASTLR_STATES] = {NULL};
+        for (size_t j = 0; j < count; j++)
+            if (j != 1)
+                fetch(codec, &all[j], n);
+        fetch_gradients(codec, span, &all[1], n);
+        for (size_t j = 2; j < count; j++)
+            s[j - 2] = all[j].tile;
+        rule->survey(n, all[0].tile, all[1].tile, s, span->step, k, lanes);
+        for (size_t j = 0; j < count; j++)
+            advance(&all[j], n);
+    }
+}
+
+void fastlr_gauge_stored(const fastlr_table *table, const fastlr_span *span, size_t skip, size_t n, double scale,
+                         size_t k, fastlr_gauge *total)
+{
+    const fastlr_codec *codec = fastlr_codec_in_use();
+    tiles t;
+    buffer g = buffer_of(span->stored->g, span->g, NULL, skip, t.g); /* as they are given: what is infinite is found */
+    for (const size_t end = skip + n; skip < end; skip += n, k += n) {
+        n = tile_at(skip, end);
+        fetch(codec, &g, n);
+        table->gauge(n, g.tile, scale, k, total);
+        advance(&g, n);
+    }
+}
+
+void fastlr_widen(fastlr_format format, size_t n, const void *codes, const void *beside, float *x)
+{
+    fastlr_codec_in_use()->load[format](n, codes, beside, x);
+}
+
+void fastlr_narrow(fastlr_format format, size_t n, const float *x, void *codes, void *beside, uint64_t key)
+{
+    fastlr_codec_in_use()->save[format](n, x, codes, beside, (fastlr_chance){.key = key});
+}

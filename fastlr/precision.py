@@ -1,0 +1,212 @@
+"""How an optimizer's numbers are stored: in how many bits, rounded how, and what is kept beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from fastlr import _core
+from fastlr.buffers import Array, allocate
+from fastlr.hyper import choice, fraction
+from fastlr.structure import Layout, Structure
+
+STATE_DTYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(np.uint16),
+    "int8": np.dtype(np.uint8),
+}
+
+Pieces = Sequence[tuple[int, int, int, int]]
+
+
+def to_float32(x: Array) -> npt.NDArray[np.float32]:
+    """float32 copies of float16, or of uint16 whose elements are bfloat16.
+
+    Examples
+    --------
+    >>> to_float32(np.uint16([0x3F80, 0xC000]))
+    array([ 1., -2.], dtype=float32)
+    """
+    if x.dtype != np.uint16:
+        return x.astype(np.float32)
+    wide = np.empty(x.shape, np.float32)
+    _core.widen("bfloat16", np.ascontiguousarray(x).reshape(-1), wide.reshape(-1))
+    return wide
+
+
+def to_bfloat16(x: npt.ArrayLike, seed: int | None = None) -> npt.NDArray[np.uint16]:
+    """float32 numbers as bfloat16 in uint16: the nearest, of two the even one; with a seed up or down by chance.
+
+    Examples
+    --------
+    >>> to_float32(to_bfloat16([1.0, 1.001, np.inf]))
+    array([ 1.,  1., inf], dtype=float32)
+    """
+    wide = np.ascontiguousarray(x, np.float32)
+    codes = np.empty(wide.shape, np.uint16)
+    _core.narrow("bfloat16", wide.reshape(-1), codes.reshape(-1), seed)
+    return codes
+
+
+class Packed(Layout):
+    """A state in 8 bits, in blocks of 256 with a scale each: bytes for each entry, in `arrays`.
+
+    Where an entry, or what of it belongs to one group, has fewer than 4,096 elements, and in what is left after the
+    last whole block, the state is float32.
+
+    Examples
+    --------
+    >>> import fastlr
+    >>> opt = fastlr.Adam(np.zeros(10_000, np.float32), state_dtype="int8")
+    >>> opt.step(np.linspace(-1, 1, 10_000, dtype=np.float32)).step
+    1
+    >>> opt.state["m"]
+    Packed(10000 elements, 10240 bytes)
+    >>> opt.state["m"].unpack()[[0, -1]].round(3)
+    array([-0.1,  0.1], dtype=float32)
+    """
+
+    def __init__(self, structure: Structure, pieces: Pieces, squares: bool) -> None:
+        self._structure, self._squares = structure, squares
+        self._pieces = sorted(tuple(piece[:3]) for piece in pieces)
+        sizes = [0] * len(structure.arrays)
+        for entry, _, n in self._pieces:
+            sizes[entry] += _core.packed_size(n)
+        flat, start, self.arrays = allocate(sum(sizes), np.uint8), 0, []
+        for size in sizes:
+            self.arrays.append(flat[start : start + size])
+            start += size
+
+    def build(self, arrays: Sequence[Array]) -> Packed:
+        return self
+
+    def named(self, arrays: Sequence[Array]) -> dict[str, Array]:
+        return {str(k): a for k, a in enumerate(arrays)}
+
+    def unpack(self) -> Any:
+        """The state as float32, in new arrays in the structure of the parameters."""
+        entries = [np.zeros(a.shape, np.float32) for a in self._structure.arrays]
+        for packed, part in self._parts(entries):
+            _core.unpack(packed, part, self._squares)
+        return self._structure.build(entries)
+
+    def pack(self, state: Any) -> None:
+        """Takes over float32 numbers, in the structure of the parameters."""
+        taken = self._structure.take(state, "state")
+        entries = [np.ascontiguousarray(x, np.float32) for x in taken]
+        for k, (a, x) in enumerate(zip(self._structure.arrays, entries, strict=True)):
+            if a.shape != x.shape:
+                raise ValueError(f"state{self._structure.names[k]} must have shape {a.shape}, got {x.shape}")
+        for packed, part in self._parts(entries):
+            _core.pack(part, packed, self._squares)
+
+    def _parts(self, entries: list[Any]) -> list[tuple[Array, Array]]:
+        parts, starts = [], [0] * len(entries)
+        for entry, offset, n in self._pieces:
+            size, start = _core.packed_size(n), starts[entry]
+            parts.append((self.arrays[entry][start : start + size], entries[entry].reshape(-1)[offset : offset + n]))
+            starts[entry] += size
+        return parts
+
+    def __repr__(self) -> str:
+        size, nbytes = sum(a.size for a in self._structure.arrays), sum(a.nbytes for a in self.arrays)
+        return f"Packed({size} elements, {nbytes} bytes)"
+
+
+class Precision(NamedTuple):
+    """What `Optimizer` was given about storage, checked."""
+
+    state_dtype: str
+    words: bool
+    master: str | None
+    rounding: str
+    seed: int
+    ema: float | None
+    denormals: str
+
+    @classmethod
+    def of(
+        cls, state_dtype: Any, dtype: Any, master: Any, rounding: Any, seed: Any, ema: Any, denormals: Any
+    ) -> Precision:
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+            raise ValueError(f"seed must be an integer in [0, 2**64), got {seed!r}")
+        return cls(
+            choice(*STATE_DTYPES)("state_dtype", state_dtype),
+            dtype is not None and choice("bfloat16")("dtype", dtype) == "bfloat16",
+            None if master is None else choice("float32", "split")("master", master),
+            choice("nearest", "stochastic", "kahan")("rounding", rounding),
+            int(seed),
+            None if ema is None else fraction("ema", ema),
+            choice("keep", "flush")("denormals", denormals),
+        )
+
+    def check(self, dtype: np.dtype[Any]) -> None:
+        """Refuses what the parameters' dtype has no use for."""
+        half, name = dtype.char in "eH", "bfloat16" if dtype.char == "H" else dtype.name
+        if dtype.char == "d" and (self.state_dtype != "float32" or self.ema is not None):
+            raise TypeError("state_dtype and ema are for parameters of float32 or less, got float64")
+        if self.master == "split" and dtype.char != "H":
+            raise TypeError(f"master='split' needs bfloat16 parameters, the upper halves of float32, got {name}")
+        if self.master and not half:
+            raise TypeError(f"master={self.master!r} needs bfloat16 or float16 parameters, got {name}")
+        if self.rounding == "kahan" and dtype.char != "H":
+            raise TypeError(f"rounding='kahan' needs bfloat16 parameters, got {name}")
+        if self.rounding == "stochastic" and not half:
+            raise TypeError(f"rounding='stochastic' is of bfloat16 or float16 parameters, got {name}")
+        if self.master and self.rounding != "nearest":
+            raise ValueError(f"rounding must be 'nearest' with master={self.master!r}, which loses nothing")
+
+    def formats(self, name: str, rule: str, states: Sequence[str]) -> dict[str, str]:
+        """The dtype of each state: the rule may insist on float32."""
+        _, precise = _core.state_bits(rule)
+        found = {key: "float32" if precise >> j & 1 else self.state_dtype for j, key in enumerate(states)}
+        if self.state_dtype != "float32" and states and self.state_dtype not in found.values():
+            raise TypeError(
+                f"state_dtype must be 'float32' for {name}, got {self.state_dtype!r}: {', '.join(states)} must not be "
+                "rounded to fewer bits, being sums, means of parameters, or what the step is a small difference of"
+            )
+        return found
+
+    def beside(self, structure: Structure, copies: Sequence[Any] | None) -> dict[str, list[Any]]:
+        """What is kept beside parameters and state: arrays of each, as `Plan` calls them."""
+        kept: dict[str, list[Any]] = {}
+        if self.master == "float32":
+            kept["master"] = [to_float32(a) for a in structure.arrays]
+        if self.master == "split":
+            kept["low"] = [allocate(a.size, np.uint16).reshape(a.shape) for a in structure.arrays]
+        if self.rounding == "kahan":
+            kept["lost"] = [allocate(a.size, np.uint16).reshape(a.shape) for a in structure.arrays]
+        if self.ema is not None:
+            kept["ema"] = [to_float32(a) for a in structure.arrays]
+        if copies is not None:
+            kept["copy"] = list(copies)
+        return kept
+
+    @property
+    def plain(self) -> bool:
+        return self == Precision.of("float32", None, None, "nearest", self.seed, None, self.denormals)
+
+    def saved(self, structure: Structure, pieces: Pieces) -> dict[str, Any]:
+        """What must be the same in the optimizer that loads a checkpoint."""
+        return {
+            "params": "bfloat16" if structure.arrays[0].dtype.char == "H" else structure.arrays[0].dtype.name,
+            "state": self.state_dtype,
+            "master": self.master,
+            "rounding": self.rounding,
+            "seed": self.seed,
+            "ema": self.ema is not None,
+            "pieces": [list(piece) for piece in pieces] if self.state_dtype == "int8" else [],
+        }
+
+
+def entries_of(structure: Structure, copies: Any) -> Sequence[Any] | None:
+    """Where new parameters are copied to, an array an entry."""
+    if copies is None:
+        return None
+    entries = structure.take(copies, "copy_to")
+    if any(x is None for x in entries):
+        raise TypeError("copy_to must have an array for each parameter, got None")
+    return entries

@@ -1,0 +1,517 @@
+"""`Step`, which makes a torch optimizer one of fastlr's: the step, and what a step needs of the state.
+
+Parameters, groups, hooks and checkpoints stay torch's. What is added is a *binding*: a plan for the parameters of each
+rule and dtype, over the tensors where they lie. It is looked over at every step, and made anew if anything has moved.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import torch
+from torch.optim import optimizer as torch_optimizer
+
+from fastlr import _core
+from fastlr.groups import Group, Piece
+from fastlr.hyper import choice, flag, positive
+from fastlr.optimizer import NONFINITE
+from fastlr.optimizer import Optimizer as Rule
+from fastlr.structure import One, Structure, structure_of
+from fastlr.torch.layout import is_dense, laid_like, make_like, refuse, run_of, strides_of
+
+COUNTED, CARRIED, SHARE = range(3)  # see `_core.Tensors`
+
+
+class Row(NamedTuple):
+    """How an optimizer of torch's is one of ours.
+
+    `choose` gives the class for a group. `keys` has torch's name for each of our states, by letter; `numbers` what
+    torch keeps beside them: where it comes from, and its first value, of the group.
+    """
+
+    choose: Callable[[Mapping[str, Any]], type[Rule]]
+    keys: Mapping[str, str]
+    numbers: Mapping[str, tuple[int, Callable[[Mapping[str, Any]], float]]]
+
+
+class Chosen(NamedTuple):
+    """What the hyper-parameters of a group come to."""
+
+    cls: type[Rule]
+    group: Group
+    rule: str
+    states: tuple[str, ...]
+    decay: tuple[float, float]
+    maximize: bool
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        return self.cls, self.rule, self.states, self.maximize
+
+
+class Member(NamedTuple):
+    name: str
+    group: int
+    p: Any
+    slot: dict[str, Any]
+
+
+class Bound(NamedTuple):
+    """A plan, and where its gradients come from."""
+
+    kind: tuple[Any, ...]
+    plan: _core.Plan
+    tensors: _core.Tensors
+    maximize: bool
+    inputs: Callable[[Sequence[Any], float], Sequence[Any]] | None
+    rebind: bool  # whether `inputs` holds hyper-parameters of its own
+
+
+def plain(x: Any) -> Any:
+    """A hyper-parameter as fastlr checks it: torch takes tensors of one element too."""
+    if isinstance(x, torch.Tensor):
+        return x.item()
+    return tuple(map(plain, x)) if isinstance(x, list | tuple) else x
+
+
+class Step(torch.optim.Optimizer):
+    """What all optimizers of `fastlr.torch` share. Comes before the torch class in the list of bases.
+
+    Parameters
+    ----------
+    params, *args, **kwargs
+        As of torch's optimizer. `foreach`, `fused` and `capturable` choose among torch's implementations and change
+        nothing here: all tensors are always updated by one fused call. `differentiable=True` is refused.
+    clip_norm : float, optional
+        Scale the gradients by min(1, clip_norm / (‖g‖₂ + 1e-6)), the norm over all of them, as
+        ``torch.nn.utils.clip_grad_norm_`` does, but within the step. The gradients stay as they are.
+    nonfinite : {"propagate", "skip", "raise"}, default "propagate"
+        What to do with a gradient that holds inf or NaN: see `fastlr.Optimizer`.
+
+    Attributes
+    ----------
+    report : Report or None
+        Of the last step: ``grad_norm``, if something asked for it, and ``skipped``. None where no gradient was given.
+    """
+
+    row: ClassVar[Row]
+    _step_supports_amp_scaling = True
+
+    def __init__(
+        self, params: Any, *args: Any, clip_norm: float | None = None, nonfinite: str = "propagate", **kwargs: Any
+    ) -> None:
+        self.clip_norm, self.nonfinite = clip_norm, nonfinite
+        self._clip()
+        self._reset()
+        super().__init__(params, *args, **kwargs)
+
+    def _reset(self) -> None:
+        self.report: _core.Report | None = None
+        self._lock = threading.Lock()
+        self._bound: list[Bound] = []
+        self._census: _core.Census | None = None
+        self._chosen: list[Chosen] = []
+        self._seen: list[list[Any]] = []
+        self._tensors: list[bool] = []
+        self._fresh: list[tuple[dict[str, Any], str]] = []  # state that no step has been made with
+
+    # ---- hyper-parameters -------------------------------------------------------------------------------------------
+
+    def _clip(self) -> float:
+        choice(*NONFINITE)("nonfinite", self.nonfinite)
+        return -1.0 if self.clip_norm is None else positive("clip_norm", self.clip_norm)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        if param_group.get("differentiable", self.defaults.get("differentiable")):
+            raise ValueError(
+                "differentiable must be False: fastlr's kernels leave nothing for autograd; use torch.optim"
+            )
+        super().add_param_group(param_group)
+        try:
+            group = self.param_groups[-1]
+            self._choose(len(self.param_groups) - 1, group)
+            for k, p in enumerate(group["params"]):
+                if not torch.nn.parameter.is_lazy(p):
+                    refuse(self._name(len(self.param_groups) - 1, k), p)
+        except BaseException:
+            self.param_groups.pop()
+            raise
+
+    def _choose(self, k: int, own: Mapping[str, Any]) -> Chosen:
+        """A group's rule and checked hyper-parameters."""
+        cls = self.row.choose(own)
+        values = defaults_of(cls) | {name: plain(own[name]) for name in cls.checks() if name in own}
+        group = Group(f"param_groups[{k}].", cls.checks(), values, [False])
+        group.check()
+        decoupled = own.get("decoupled_weight_decay", False)
+        decay = (0.0, float(group.weight_decay)) if decoupled else cls.decay(group)
+        cls.kernel(group)
+        return Chosen(cls, group, *cls.variant([group]), decay, flag("maximize", own.get("maximize", False)))
+
+    def _follow_groups(self) -> None:
+        """Hands what has been set since the last step to the plans."""
+        if len(self._seen) != len(self.param_groups):
+            self._census = None
+            return
+        for k, group in enumerate(self.param_groups):
+            now = list(group.values())
+            if now == self._seen[k] and not self._tensors[k]:
+                continue
+            chosen = self._choose(k, group)
+            if chosen.kind != self._chosen[k].kind or any(bound.rebind for bound in self._bound):
+                self._census = None
+                return
+            self._chosen[k] = chosen
+            self._see(k)
+            for bound in self._bound:
+                self._set_group(bound, k)
+
+    def _see(self, k: int) -> None:
+        self._seen[k] = list(self.param_groups[k].values())
+        self._tensors[k] = any(isinstance(x, torch.Tensor) for x in self._seen[k])  # which may change in place
+
+    def _set_group(self, bound: Bound, k: int) -> None:
+        chosen = self._chosen[k]
+        if chosen.kind == bound.kind[:-1]:
+            bound.plan.set_group(k, chosen.group.lr, *chosen.decay, chosen.cls.kernel(chosen.group))
+
+    def _name(self, group: int, k: int) -> str:
+        """What errors call a parameter."""
+        own = self.param_groups[group]
+        named = repr(own["param_names"][k]) if "param_names" in own else str(k)
+        return f"params[{named}]" if len(self.param_groups) == 1 else f"param_groups[{group}]['params'][{named}]"
+
+    # ---- binding ----------------------------------------------------------------------------------------------------
+
+    def _bind(self) -> None:
+        """Makes the plans, and the state of parameters that have a gradient for the first time."""
+        self._census, self._bound = None, []
+        self._chosen = [self._choose(k, group) for k, group in enumerate(self.param_groups)]
+        self._seen, self._tensors = [[] for _ in self.param_groups], [False for _ in self.param_groups]
+        for k in range(len(self.param_groups)):
+            self._see(k)
+        buckets: dict[tuple[Any, ...], list[Member]] = {}
+        waiting = []
+        for k, group in enumerate(self.param_groups):
+            for j, p in enumerate(group["params"]):
+                slot = self.state.get(p)
+                if not slot and p.grad is None:
+                    waiting.append(p)
+                elif p.numel():
+                    refuse(name := self._name(k, j), p)
+                    kind = (*self._chosen[k].kind, p.dtype)
+                    slot = self.state[p] if self._chosen[k].states or self.row.numbers else {}
+                    buckets.setdefault(kind, []).append(Member(name, k, p, slot))
+        bound = [self._bind_bucket(kind, members) for kind, members in buckets.items()]
+        self._census = _core.Census(self.param_groups, self.state, waiting)
+        self._bound = bound
+
+    def _bind_bucket(self, kind: tuple[Any, ...], members: list[Member]) -> Bound:
+        cls, rule, states, maximize, _ = kind
+        row = self.row
+        shaped = overrides(cls, "derived") or overrides(cls, "layout")
+        arrays = [run_of(m.p) for m in members]
+        if shaped:
+            for m in members:
+                if not m.p.is_contiguous() or m.p.is_complex():
+                    raise ValueError(
+                        f"{m.name} must be real and contiguous for {cls.__name__}, which sees rows and columns, "
+                        f"got {m.p.dtype} with strides {tuple(m.p.stride())}"
+                    )
+            arrays = [a.reshape(m.p.shape) for a, m in zip(arrays, members, strict=True)]
+        structure = structure_of(arrays)
+        structure.names = [m.name.removeprefix("params") for m in members]
+        state = {}
+        fresh = [not any(isinstance(m.slot.get(row.keys[key]), torch.Tensor) for key in states) for m in members]
+        for m in members:
+            for key, (_, first) in row.numbers.items():
+                self._fill_number(m, key, first(self.param_groups[m.group]))
+        for key in states:
+            self._fill(cls, key, members)
+            layout = cls.layout(key, structure)
+            state[key] = [
+                empty if (x := m.slot.get(row.keys[key])) is None else run_of(x).reshape(empty.shape)
+                for m, empty in zip(members, layout.arrays, strict=True)
+            ]
+        pieces = [Piece(k, 0, a.size, m.group) for k, (a, m) in enumerate(zip(arrays, members, strict=True))]
+        groups = [chosen.group for chosen in self._chosen]
+        plan = cls.plan(rule, structure, state, pieces, len(groups))
+        numbers = tuple((key, source) for key, (source, _) in row.numbers.items())
+        tensors = _core.Tensors(
+            torch.Tensor.__dlpack_c_exchange_api__,
+            [m.p for m in members],
+            [m.slot for m in members],
+            tuple(row.keys[key] for key in states),
+            numbers,
+            functools.partial(self._conform, members),
+        )
+        plan.attach(tensors)
+        if not row.numbers:  # all that torch knows of the past is whether there is state
+            plan.set_steps(0, [0 if new else 1 for new in fresh], [])
+        derived = cls.derived(structure, state, pieces, groups)
+        bound = Bound(kind, plan, tensors, maximize, derived and over_arrays(derived), derived is not None)
+        for k in range(len(groups)):
+            self._set_group(bound, k)
+        return bound
+
+    def _fill(self, cls: type[Rule], key: str, members: Sequence[Member]) -> None:
+        """Checks a state of some parameters, and makes it where there is none."""
+        torch_key, missing = self.row.keys[key], []
+        for m in members:
+            x = m.slot.get(torch_key)
+            like = layout_of(cls, key, m.p)
+            if x is None and like is not None:
+                missing.append(m)
+            elif x is not None and like is not None:
+                check_state(f"state[{torch_key!r}] of {m.name}", x, m.p, tuple(like.shape))
+                if strides_of(x) != strides_of(like) or not is_dense(x):
+                    m.slot[torch_key] = laid_like(x, like)
+        if not missing:
+            return
+        for m, x in zip(missing, make_like([layout_of(cls, key, m.p) for m in missing]), strict=True):
+            if first := cls.initial(key, self._chosen[m.group].group):
+                (torch.view_as_real(x) if x.is_complex() else x).fill_(first)
+            self._fresh.append((m.slot, torch_key))
+            m.slot[torch_key] = x
+
+    def _fill_number(self, m: Member, key: str, first: float) -> None:
+        x = m.slot.get(key)
+        if not isinstance(x, torch.Tensor) or x.dtype not in (torch.float32, torch.float64) or x.device.type != "cpu":
+            value = first if x is None else float(x)
+            dtype = torch.float64 if torch.get_default_dtype() == torch.float64 else torch.float32
+            if x is None:
+                self._fresh.append((m.slot, key))
+            m.slot[key] = torch.tensor(value, dtype=dtype)
+
+    def _conform(self, members: Sequence[Member], k: int, g: Any) -> Any:
+        """A gradient in the place of one that is not as its parameter, or the error that says what is wrong with it."""
+        m = members[k]
+        name = m.name.replace("params", "grads", 1) if m.name.startswith("params") else f"the gradient of {m.name}"
+        if g.layout is not torch.strided:
+            raise TypeError(f"{name} must be dense for {type(self).__name__}, got layout {g.layout}; use to_dense()")
+        if g.device.type != "cpu" or g.dtype != m.p.dtype or g.shape != m.p.shape:
+            raise TypeError(
+                f"{name} must be as its parameter, {m.p.dtype} on {m.p.device} of shape {tuple(m.p.shape)}, "
+                f"got {g.dtype} on {g.device} of shape {tuple(g.shape)}; was one of them replaced through .data?"
+            )
+        g = g.detach().resolve_conj().resolve_neg()
+        return g if strides_of(g) == strides_of(m.p) else laid_like(g, m.p)
+
+    def _undo_fresh(self) -> None:
+        """Takes back the state that was made for a step which then was not."""
+        for slot, key in self._fresh:
+            slot.pop(key, None)
+        self._fresh.clear()
+        for p in [p for p, slot in self.state.items() if not slot]:
+            del self.state[p]
+        self._census = None
+
+    # ---- the step ---------------------------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Updates the parameters that have a gradient, in place, in one pass over memory.
+
+        Everything is checked before anything is written: an error leaves parameters and state as they were.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Evaluates the model again and returns the loss.
+        """
+        args: tuple[Any, ...] = (self,) if closure is None else (self, closure)
+        if not (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or torch_optimizer._global_optimizer_pre_hooks
+            or torch_optimizer._global_optimizer_post_hooks
+            or torch.autograd._profiler_enabled()
+        ):  # what torch wraps around a step costs more than a small one
+            return self._step(closure)
+        return _with_hooks(*args)
+
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with self._lock:
+            self._advance()
+        self._optimizer_step_code()
+        return loss
+
+    def _advance(self) -> None:
+        self.report = None
+        given = vars(self)  # GradScaler sets these two for the time of a step
+        if float(given.get("found_inf", 0.0)) != 0:
+            return
+        scale = given.get("grad_scale")
+        scale = 1.0 if scale is None else 1.0 / float(scale)
+        clip = self._clip()
+        try:
+            self._follow_groups()
+            census = self._census
+            if (
+                census is None
+                or not census.holds(self.param_groups, self.state)
+                or not all([bound.tensors.unchanged() for bound in self._bound])
+            ):
+                self._bind()
+                for bound in self._bound:
+                    bound.tensors.unchanged()
+            grads = [bound.tensors.collect() for bound in self._bound]
+            live = [(bound, found) for bound, found in zip(self._bound, grads, strict=True) if any_of(found)]
+            if live:
+                self.report = self._run(live, scale, clip)
+        except BaseException:
+            self._undo_fresh()
+            raise
+        if self._fresh:
+            if self.report is None or self.report.skipped:
+                self._undo_fresh()
+            self._fresh.clear()
+
+    def _run(self, live: Sequence[tuple[Bound, list[Any]]], scale: float, clip: float) -> _core.Report:
+        """One step of all plans, or, with an error, of none: each asks the next before it writes."""
+        nonfinite = NONFINITE[self.nonfinite]
+        if len(live) == 1:
+            bound, grads = live[0]
+            return bound.plan.step(grads, scale, bound.maximize, clip, False, nonfinite, bound.inputs)
+        return self._run_several(live, scale, clip, nonfinite)
+
+    def _run_several(
+        self, live: Sequence[tuple[Bound, list[Any]]], scale: float, clip: float, nonfinite: int
+    ) -> _core.Report:
+        if clip >= 0 or nonfinite != _core.PROPAGATE:
+            norms = [bound.plan.norm(grads) for bound, grads in live]
+            for norm, (bound, grads) in zip(norms, live, strict=True):
+                if not math.isfinite(norm) and nonfinite != _core.PROPAGATE:  # this one skips or raises for all
+                    return bound.plan.step(grads, scale, bound.maximize, -1.0, False, nonfinite, bound.inputs)
+            norm = scale * math.hypot(*norms)
+            if clip >= 0 and not norm + 1e-6 <= clip:
+                scale *= clip / (norm + 1e-6)
+        step: Callable[[], Any] | None = None
+        for bound, grads in reversed(live):
+            step = functools.partial(
+                bound.plan.step, grads, scale, bound.maximize, -1.0, False, _core.PROPAGATE, bound.inputs, step
+            )
+        assert step is not None
+        report: _core.Report = step()
+        return report
+
+    # ---- checkpoints ------------------------------------------------------------------------------------------------
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over what `state_dict` returned, of this class or of torch's.
+
+        State is copied, never converted: torch's own optimizers would cast it to the parameter's dtype. Where it does
+        not fit its parameter the error says so, and nothing is changed.
+        """
+        handle = self.register_load_state_dict_pre_hook(_hold)  # the last to run
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            handle.remove()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "clip_norm": self.clip_norm, "nonfinite": self.nonfinite}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        slots = state["state"]
+        held = any(isinstance(x, Held) for slot in slots.values() if isinstance(slot, dict) for x in slot.values())
+        if held:
+            where = {p: (k, j) for k, own in enumerate(self.param_groups) for j, p in enumerate(own["params"])}
+            taken = type(slots)(slots.default_factory)
+            for p, slot in slots.items():
+                taken[p] = self._taken(*where[p], slot) if isinstance(p, torch.Tensor) else slot
+            state = {**state, "state": taken}
+        super().__setstate__(state)
+        self._reset()
+
+    def _taken(self, group: int, k: int, slot: Mapping[str, Any]) -> dict[str, Any]:
+        """The state of a parameter from a checkpoint: checked, and copied to the parameter's layout."""
+        own, taken = self.param_groups[group], {}
+        p, cls = own["params"][k], self.row.choose(own)
+        letters = {key: letter for letter, key in self.row.keys.items()}
+        for key, x in slot.items():
+            if isinstance(x, Held):
+                x = x.x.detach().cpu()
+                if key in letters and (like := layout_of(cls, letters[key], p)) is not None:
+                    check_state(f"state[{key!r}] of {self._name(group, k)}", x, p, tuple(like.shape))
+                x = laid_like(x, p) if x.shape == p.shape else x.clone()
+            taken[key] = x
+        return taken
+
+
+_with_hooks = torch.optim.Optimizer.profile_hook_step(Step._step)
+
+
+class Held:
+    """A tensor on its way through torch's `load_state_dict`, which casts what it knows to be one."""
+
+    def __init__(self, x: Any) -> None:
+        self.x = x
+
+
+def _hold(_: Any, saved: dict[str, Any]) -> dict[str, Any]:
+    state = {
+        k: {key: Held(x) if isinstance(x, torch.Tensor) else x for key, x in slot.items()}
+        if isinstance(slot, dict)
+        else slot
+        for k, slot in saved["state"].items()
+    }
+    return {**saved, "state": state}
+
+
+def overrides(cls: type[Rule], method: str) -> bool:
+    """Whether a rule does not go by the base class here."""
+    own, base = getattr(cls, method), getattr(Rule, method)
+    return getattr(own, "__func__", own) is not getattr(base, "__func__", base)
+
+
+def any_of(grads: Iterable[Any]) -> bool:
+    return any(g is not None for g in grads)
+
+
+def over_arrays(derived: Callable[[Sequence[Any], float], Sequence[Any]]) -> Callable[..., Sequence[Any]]:
+    """A function of arrays as one of tensors."""
+    return lambda grads, scale: derived([None if g is None else g.detach().numpy() for g in grads], scale)
+
+
+@functools.cache
+def defaults_of(cls: type[Rule]) -> dict[str, Any]:
+    """The defaults of a rule's hyper-parameters."""
+    own = inspect.signature(cls).parameters
+    return {"lr_scale": 1.0} | {name: own[name].default for name in cls.checks() if name in own}
+
+
+def layout_of(cls: type[Rule], key: str, p: Any) -> Any:
+    """A tensor of which a state has shape, dtype and strides; None if `p` has no such state."""
+    if not overrides(cls, "layout"):
+        return p
+    (shape,) = [a.shape for a in cls.layout(key, structure_like(tuple(p.shape))).arrays]
+    return p.new_empty(shape) if math.prod(shape) else None
+
+
+def structure_like(shape: tuple[int, ...]) -> Structure:
+    return One(np.empty(shape, np.float32), "")
+
+
+def check_state(name: str, x: Any, p: Any, shape: tuple[int, ...]) -> None:
+    """Raises the error that says why a state does not fit its parameter."""
+    if not isinstance(x, torch.Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
+    if x.dtype != p.dtype:
+        raise TypeError(
+            f"{name} must be {p.dtype} like the parameter, got {x.dtype}; nothing is converted silently - make the "
+            "optimizer after model.to(dtype), or convert the checkpoint"
+        )
+    if tuple(x.shape) != shape:
+        raise ValueError(f"{name} must have shape {shape} for the parameter's {tuple(p.shape)}, got {tuple(x.shape)}")

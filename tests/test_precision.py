@@ -1,0 +1,502 @@
+"""Numbers in fewer bits: exactness, rounding, and what must be the same as in float32."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import fastlr
+from fastlr import _core
+from fastlr.precision import Packed, to_bfloat16, to_float32
+from tests.cases import CASES
+
+BLOCK = _core.BLOCK
+ISAS = [name for name, runs in _core.isas().items() if runs]
+# parameters, gradients, state
+STORAGES = [
+    ("float32", "float32", "float32"),
+    ("float32", "float32", "bfloat16"),
+    ("float32", "float32", "int8"),
+    ("float32", "bfloat16", "float32"),
+    ("float32", "bfloat16", "bfloat16"),
+    ("float32", "bfloat16", "int8"),
+    ("float32", "float16", "float32"),
+    ("float32", "float16", "bfloat16"),
+    ("float32", "float16", "int8"),
+    ("bfloat16", "bfloat16", "float32"),
+    ("bfloat16", "bfloat16", "bfloat16"),
+    ("bfloat16", "bfloat16", "int8"),
+    ("float16", "float16", "float32"),
+]
+NARROW = [case for case in CASES if case.optimizer.narrows]
+
+ADAMW = next(case for case in CASES if case.id == "AdamW")
+
+
+@pytest.fixture(autouse=True)
+def machine():
+    isa, threads = _core.isa(), _core.get_threads()
+    yield
+    _core.use_isa(isa)
+    _core.set_threads(threads)
+
+
+def build(case, params, **options):
+    """Without what some cases add for the Hessian, which is given here."""
+    optimizer = case.optimizer.__mro__[1] if case.every else case.optimizer
+    return optimizer(params, **{**case.kwargs, **options})
+
+
+def stored(x, dtype):
+    return to_bfloat16(x) if dtype == "bfloat16" else x.astype(dtype)
+
+
+def values(n, seed=0, spread=2.0):
+    """Of either sign and of many magnitudes."""
+    rng = np.random.default_rng(seed)
+    return (rng.choice([-1, 1], n) * np.exp(rng.normal(0, spread, n))).astype(np.float32)
+
+
+def precise(case):
+    """Whether no state of the rule can be narrowed."""
+    states = case.states
+    return bool(states) and _core.state_bits(build(case, np.zeros(1)).rule)[1] == 2 ** len(states) - 1
+
+
+NARROWED = [case for case in NARROW if case.states and not precise(case)]
+every_case = pytest.mark.parametrize("case", NARROW, ids=str)
+every_narrowed = pytest.mark.parametrize("case", NARROWED, ids=str)
+every_pair = pytest.mark.parametrize(
+    ("case", "storage"),
+    [(case, storage) for case in NARROW for storage in STORAGES if storage[2] == "float32" or case in NARROWED],
+    ids=lambda x: "/".join(x) if isinstance(x, tuple) else str(x),
+)
+
+
+def bytes_of(opt, params):
+    state = [a.tobytes() for arrays in opt._entries.values() for a in arrays]
+    return [p.tobytes() for p in params], state, [a.tobytes() for k in opt._beside.values() for a in k]
+
+
+def at_offset(x, offset):
+    """A copy that starts `offset` elements off a cache line."""
+    memory = np.zeros(x.nbytes + 64 + 8 * x.itemsize, np.uint8)
+    start = -memory.ctypes.data % 64 + offset * x.itemsize
+    y = memory[start : start + x.nbytes].view(x.dtype)
+    y[:] = x
+    return y
+
+
+def train(case, storage, n, *, steps=3, offset=0, cuts=(), **options):
+    """Parameters after some steps; `cuts` makes a list of the array."""
+    p, g, state = storage
+    params = at_offset(stored(values(n, 1), p), offset)
+    parts = np.split(params, cuts) if cuts else params
+    opt = build(case, parts, lr=0.01, state_dtype=state, dtype="bfloat16", **options)
+    for step in range(steps):
+        grads = at_offset(stored(values(n, 2 + step), g), (offset * 3) % 7)
+        extra = {}
+        if case.optimizer.informed:
+            extra["hessian"] = stored(np.abs(values(n, 9)), g)
+            extra["hessian"] = np.split(extra["hessian"], cuts) if cuts else extra["hessian"]
+        opt.step(np.split(grads, cuts) if cuts else grads, **extra)
+    return opt, params
+
+
+# ---- the same bits --------------------------------------------------------------------------------------------------
+
+
+@every_pair
+def test_bits_do_not_depend_on_instructions_threads_and_offset(case, storage):
+    n = 3 * BLOCK + 333
+    _core.use_isa("baseline")
+    _core.set_threads(1)
+    opt, p = train(case, storage, n)
+    expected = bytes_of(opt, [p])
+    for isa, (threads, offset) in itertools.product(ISAS, [(1, 1), (2, 0), (3, 3)]):
+        _core.use_isa(isa)
+        _core.set_threads(threads)
+        opt, p = train(case, storage, n, offset=offset)
+        assert bytes_of(opt, [p]) == expected, (isa, threads, offset)
+
+
+@pytest.mark.parametrize("options", [{}, {"rounding": "stochastic"}, {"rounding": "kahan"}, {"master": "split"},
+                                     {"master": "float32"}, {"ema": 0.9}], ids=str)  # fmt: skip
+@pytest.mark.parametrize("state", ["float32", "bfloat16"])
+def test_bits_do_not_depend_on_how_parameters_are_cut(options, state):
+    case = ADAMW
+    n = 3 * BLOCK + 333
+    _, whole = train(case, ("bfloat16", "bfloat16", state), n, **options)
+    for cuts in ([1], [7, 300, 4097], [BLOCK, 2 * BLOCK]):
+        _, parts = train(case, ("bfloat16", "bfloat16", state), n, cuts=cuts, **options)
+        np.testing.assert_array_equal(parts, whole)
+
+
+def test_bits_of_8_bit_state_do_not_depend_on_cuts_at_whole_blocks():
+    case = ADAMW
+    _, whole = train(case, ("float32", "float32", "int8"), 4 * BLOCK)
+    _, parts = train(case, ("float32", "float32", "int8"), 4 * BLOCK, cuts=[BLOCK, 2 * BLOCK, 3 * BLOCK])
+    np.testing.assert_array_equal(parts, whole)
+
+
+@pytest.mark.parametrize("n", [1, 255, 256, 257, BLOCK - 1, BLOCK, BLOCK + 1, BLOCK + 255, 2 * BLOCK + 17])
+def test_elements_before_do_not_know_what_follows(n):
+    """A run of any length has the first elements of a longer one; in 8 bits, up to the last whole block."""
+    case = ADAMW
+    for state, same in [("bfloat16", n), ("int8", n // 256 * 256 if n >= BLOCK else 0)]:
+        longer, shorter = stored(values(3 * BLOCK, 1), "bfloat16"), stored(values(3 * BLOCK, 1), "bfloat16")[:n].copy()
+        long = build(case, longer, lr=0.01, state_dtype=state, dtype="bfloat16")
+        short = build(case, shorter, lr=0.01, state_dtype=state, dtype="bfloat16")
+        for step in range(3):
+            g = stored(values(3 * BLOCK, 2 + step), "bfloat16")
+            long.step(g)
+            short.step(g[:n])
+        np.testing.assert_array_equal(shorter[:same], longer[:same])
+
+
+# ---- what each storage is -------------------------------------------------------------------------------------------
+
+
+@every_case
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_a_step_is_that_of_float32_rounded_once(case, half):
+    """From the same inputs: parameters, gradients, and where it is narrowed too the state."""
+    n = 2 * BLOCK + 5
+    p, g = values(n, 1, 1), values(n, 2, 1)
+    narrow_p, narrow_g = stored(p, half), stored(g, half)
+    wide_p, wide_g = to_float32(narrow_p), to_float32(narrow_g)
+    extra = {"hessian": np.abs(wide_g)} if case.optimizer.informed else {}
+    narrow = build(case, narrow_p, lr=0.01, dtype="bfloat16")
+    narrow.step(narrow_g, **extra)
+    wide = build(case, wide_p, lr=0.01)
+    wide.step(wide_g, **extra)
+    np.testing.assert_array_equal(narrow_p, stored(wide_p, half))
+    for key in narrow.states:
+        np.testing.assert_array_equal(narrow.state[key], wide.state[key])
+
+
+@pytest.mark.parametrize("case", [c for c in NARROWED if not any(map(c.initial, c.states))], ids=str)
+def test_bfloat16_state_is_the_new_one_rounded_once(case):
+    n = BLOCK + 5
+    p, g = values(n, 1, 1), values(n, 2, 1)
+    q = p.copy()
+    extra = {"hessian": np.abs(g)} if case.optimizer.informed else {}
+    narrow, wide = build(case, p, lr=0.01, state_dtype="bfloat16"), build(case, q, lr=0.01)
+    narrow.step(g, **extra)
+    wide.step(g, **extra)
+    np.testing.assert_array_equal(p, q)  # the step uses the state before it is rounded
+    for j, key in enumerate(narrow.states):
+        keeps = _core.state_bits(narrow.rule)[1] >> j & 1
+        np.testing.assert_array_equal(narrow.state[key], wide.state[key] if keeps else to_bfloat16(wide.state[key]))
+
+
+def test_bfloat16_is_what_torch_makes():
+    torch = pytest.importorskip("torch")
+    bits = np.concatenate([np.arange(0, 2**32, 65521, dtype=np.uint64).astype(np.uint32), np.uint32([0x7F7FFFFF])])
+    x = bits.view(np.float32)
+    ours, theirs = to_bfloat16(x), torch.from_numpy(x).to(torch.bfloat16).view(torch.int16).numpy().view(np.uint16)
+    finite = ~np.isnan(x)
+    np.testing.assert_array_equal(ours[finite], theirs[finite])
+    assert np.isnan(to_float32(ours[~finite])).all()
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_float16_is_what_numpy_makes(isa):
+    _core.use_isa(isa)
+    every = np.arange(65536, dtype=np.uint16)
+    wide = np.empty(65536, np.float32)
+    _core.widen("float16", every, wide)
+    np.testing.assert_array_equal(wide, every.view(np.float16).astype(np.float32))
+    bits = np.arange(0, 2**32, 65521, dtype=np.uint64).astype(np.uint32)
+    ties = (wide[:31744].astype(np.float64) + wide[1:31745]) / 2
+    x = np.concatenate([bits.view(np.float32), ties.astype(np.float32), np.float32([65519.99, 65520, 2**-25, 2**-24])])
+    codes = np.empty(x.size, np.uint16)
+    _core.narrow("float16", x, codes)
+    with np.errstate(over="ignore"):
+        expected = x.astype(np.float16)
+    np.testing.assert_array_equal(codes.view(np.float16), expected)
+
+
+@pytest.mark.parametrize("format", ["bfloat16", "float16"])
+@pytest.mark.parametrize("x", [1.001, -3.3333, 7e-5, 1e-6, 2.7e-8])
+def test_stochastic_rounding_is_right_on_average(format, x):
+    n = 100_000
+    x = np.float32(x)
+    codes, wide = np.empty(n, np.uint16), np.empty(n, np.float32)
+    _core.narrow(format, np.full(n, x), codes, 7)
+    _core.widen(format, codes, wide)
+    found = np.unique(wide)
+    assert len(found) == 2
+    assert found[0] < x < found[1]
+    deviation = wide.astype(np.float64)
+    assert abs(deviation.mean() - np.float64(x)) <= 3 * deviation.std() / np.sqrt(n)
+
+
+def test_stochastic_rounding_keeps_what_needs_none():
+    x = np.float32([0, -0.0, 1, -2, np.inf, -np.inf, 2**-24, 2**-130])
+    np.testing.assert_array_equal(to_bfloat16(x, 5), to_bfloat16(x))
+    assert np.isnan(to_float32(to_bfloat16([np.nan], 5))).all()
+
+
+def test_stochastic_rounding_depends_on_seed_and_step():
+    case = ADAMW
+    bf16 = ("bfloat16", "bfloat16", "float32")
+    _, first = train(case, bf16, 5000, rounding="stochastic")
+    _, again = train(case, bf16, 5000, rounding="stochastic", seed=0)
+    _, other = train(case, bf16, 5000, rounding="stochastic", seed=1)
+    np.testing.assert_array_equal(first, again)
+    assert 0.1 < np.mean(first != other) < 0.9
+    x = np.full(5000, 1.001, np.float32)
+    assert 0.1 < np.mean(to_bfloat16(x, 1) != to_bfloat16(x, 2)) < 0.9
+
+
+@every_case
+def test_split_parameters_train_as_float32(case):
+    n = BLOCK + 77
+    p = values(n, 1, 1)
+    upper = (p.view(np.uint32) >> 16).astype(np.uint16)
+    p = (upper.astype(np.uint32) << 16).view(np.float32)  # what the upper halves say
+    wide, narrow = build(case, p, lr=0.01), build(case, upper, lr=0.01, dtype="bfloat16", master="split")
+    for step in range(4):
+        g = values(n, 2 + step)
+        extra = {"hessian": np.abs(g)} if case.optimizer.informed else {}
+        wide.step(g, **extra)
+        narrow.step(g, **extra)
+    joined = (upper.astype(np.uint32) << 16 | narrow._beside["low"][0]).view(np.float32)
+    np.testing.assert_array_equal(joined, p)
+
+
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_parameters_are_copies_of_their_master(half):
+    n = BLOCK + 77
+    narrow_p = stored(values(n, 1, 1), half)
+    wide_p = to_float32(narrow_p)
+    narrow, wide = fastlr.AdamW(narrow_p, master="float32", dtype="bfloat16"), fastlr.AdamW(wide_p)
+    for step in range(4):
+        g = stored(values(n, 2 + step, 1), half)
+        narrow.step(g)
+        wide.step(to_float32(g))
+    np.testing.assert_array_equal(narrow._beside["master"][0], wide_p)
+    np.testing.assert_array_equal(narrow_p, stored(wide_p, half))
+
+
+def test_kahan_keeps_small_steps_that_rounding_loses():
+    p, q = to_bfloat16(np.ones(100)), to_bfloat16(np.ones(100))
+    g = to_bfloat16(np.full(100, 1e-4))
+    plain = fastlr.SGD(p, lr=1.0, dtype="bfloat16")
+    kahan = fastlr.SGD(q, lr=1.0, dtype="bfloat16", rounding="kahan")
+    for _ in range(1000):
+        plain.step(g)
+        kahan.step(g)
+    assert (to_float32(p) == 1).all()
+    np.testing.assert_allclose(to_float32(q), 0.9, rtol=2**-8)
+
+
+# ---- 8 bits ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("squares", [False, True])
+def test_8_bits_come_close_and_no_square_becomes_0(squares):
+    n = 4 * BLOCK
+    x = values(n, 3, 4)
+    x = x * x if squares else x
+    packed, back = np.zeros(_core.packed_size(n), np.uint8), np.empty(n, np.float32)
+    _core.pack(x, packed, squares)
+    _core.unpack(packed, back, squares)
+    largest = np.abs(x).reshape(-1, 256).max(1, keepdims=True).repeat(256, 1).reshape(-1)
+    if squares:
+        assert (back > 0).all()
+        normal = x >= largest * 2**-15
+        assert (np.abs(back - x)[normal] <= x[normal] / 31).all()
+        assert (back[~normal] <= largest[~normal] * 2**-15).all()
+    else:
+        assert (np.abs(back - x) <= largest / 253).all()
+    top = np.abs(x) == largest
+    np.testing.assert_allclose(back[top], x[top], rtol=2**-22)
+
+
+@pytest.mark.parametrize("squares", [False, True])
+@pytest.mark.parametrize("kind", ["zeros", "tiny", "denormal", "huge", "nan", "inf"])
+def test_8_bits_at_the_ends(squares, kind):
+    n = 2 * BLOCK
+    x = np.ones(n, np.float32)
+    x[:256] = {"zeros": 0, "tiny": 1e-36, "denormal": 1e-44, "huge": 3e38}.get(kind, 1)
+    if kind in ("nan", "inf"):
+        x[5] = float(kind)
+    packed, back = np.zeros(_core.packed_size(n), np.uint8), np.empty(n, np.float32)
+    _core.pack(x, packed, squares)
+    _core.unpack(packed, back, squares)
+    assert (back[256:] == 1).all()
+    block = back[:256]
+    if kind == "zeros":
+        assert (block == 0).all()
+    elif kind in ("nan", "inf"):
+        assert np.isnan(block).all()
+    elif kind == "huge":
+        np.testing.assert_allclose(block, x[:256], rtol=1e-6)
+    else:
+        assert ((block > 0) if squares else (np.abs(block) < 1e-30)).all()
+
+
+def test_bytes_of_state():
+    n = 1 << 20
+    expected = {"float32": 8.0, "bfloat16": 4.0, "int8": 2 * (1 + 4 / 256)}
+    for dtype, nbytes in expected.items():
+        opt = fastlr.Adam(np.zeros(n, np.float32), state_dtype=dtype)
+        assert opt.nbytes == nbytes * n
+        assert opt.nbytes == sum(a.nbytes for arrays in opt._entries.values() for a in arrays)
+    assert expected["int8"] <= 2.1
+    half = np.zeros(n, np.uint16)
+    kept = {("master", "float32"): 4, ("master", "split"): 2, ("rounding", "kahan"): 2, ("ema", 0.9): 4}
+    for (name, x), more in kept.items():
+        kwargs = {name: x}
+        opt = fastlr.Adam(half, state_dtype="int8", dtype="bfloat16", **kwargs)
+        assert opt.nbytes == (expected["int8"] + more) * n
+
+
+def test_short_buffers_and_tails_stay_float32():
+    short = fastlr.Adam([np.zeros(BLOCK - 1, np.float32), np.zeros(BLOCK + 100, np.float32)], state_dtype="int8")
+    first, second = (a.nbytes for a in short._entries["m"])
+    assert first == -(-4 * (BLOCK - 1) // 64) * 64
+    assert second == -(-(BLOCK + BLOCK // 256 * 4 + 100 * 4) // 64) * 64
+
+
+@every_case
+def test_states_that_must_not_be_narrowed(case):
+    p = np.zeros(2 * BLOCK, np.float32)
+    if precise(case):
+        with pytest.raises(TypeError, match="state_dtype must be 'float32' for"):
+            build(case, p, state_dtype="int8")
+    else:
+        opt = build(case, p, state_dtype="int8")
+        keeps = _core.state_bits(opt.rule)[1]
+        for j, key in enumerate(opt.states):
+            assert isinstance(opt._layouts[key], Packed) != bool(keeps >> j & 1)
+
+
+# ---- what bfloat16 arrives as ---------------------------------------------------------------------------------------
+
+
+def test_bfloat16_of_torch_is_updated_in_place():
+    torch = pytest.importorskip("torch")
+    p = torch.linspace(-1, 1, 5000).to(torch.bfloat16)
+    g = torch.full((5000,), 0.5, dtype=torch.bfloat16)
+    q = to_bfloat16(np.linspace(-1, 1, 5000, dtype=np.float32))
+    fastlr.AdamW(p, lr=0.1).step(g)
+    fastlr.AdamW(q, lr=0.1, dtype="bfloat16").step(to_bfloat16(np.full(5000, 0.5)))
+    np.testing.assert_array_equal(p.view(torch.int16).numpy().view(np.uint16), q)
+    x = np.zeros(5000, np.float32)
+    fastlr.AdamW(x, lr=0.1).step(g)
+    assert (x < 0).all()
+
+
+def test_bfloat16_of_ml_dtypes_is_updated_in_place():
+    ml_dtypes = pytest.importorskip("ml_dtypes")
+    p = np.linspace(-1, 1, 5000).astype(ml_dtypes.bfloat16)
+    g = np.full(5000, 0.5, ml_dtypes.bfloat16)
+    q = p.view(np.uint16).copy()
+    fastlr.AdamW(p, lr=0.1).step(g)
+    fastlr.AdamW(q, lr=0.1, dtype="bfloat16").step(to_bfloat16(np.full(5000, 0.5)))
+    np.testing.assert_array_equal(p.view(np.uint16), q)
+    x = np.zeros(5000, np.float32)
+    fastlr.AdamW(x, lr=0.1).step(g)
+    assert (x < 0).all()
+
+
+def test_uint16_must_be_declared():
+    with pytest.raises(TypeError, match='say dtype="bfloat16"'):
+        fastlr.Adam(np.zeros(3, np.uint16))
+    opt = fastlr.Adam(np.zeros(3, np.float32))
+    with pytest.raises(TypeError, match='build the optimizer with dtype="bfloat16"'):
+        opt.step(np.zeros(3, np.uint16))
+    fastlr.Adam(np.zeros(3, np.float32), dtype="bfloat16").step(np.zeros(3, np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"state_dtype": "int4"}, ValueError, "state_dtype must be one of 'float32', 'bfloat16', 'int8', got 'int4'"),
+        ({"master": "split"}, TypeError, "master='split' needs bfloat16 parameters"),
+        ({"master": "float32"}, TypeError, "master='float32' needs bfloat16 or float16 parameters, got float32"),
+        ({"rounding": "kahan"}, TypeError, "rounding='kahan' needs bfloat16 parameters, got float32"),
+        ({"rounding": "stochastic"}, TypeError, "rounding='stochastic' is of bfloat16 or float16 parameters"),
+        ({"seed": -1}, ValueError, "seed must be an integer in"),
+        ({"ema": 1.0}, ValueError, "ema must be in"),
+        ({"denormals": "no"}, ValueError, "denormals must be one of 'keep', 'flush', got 'no'"),
+    ],
+)
+def test_options_are_checked(options, error, message):
+    with pytest.raises(error, match=message):
+        fastlr.Adam(np.zeros(3, np.float32), **options)
+
+
+@pytest.mark.parametrize("optimizer", [fastlr.Adafactor, fastlr.Muon, fastlr.LazyAdam, fastlr.RowAdagrad])
+def test_rules_that_do_not_narrow_say_so(optimizer):
+    with pytest.raises(TypeError, match="has float32 or float64 parameters and state"):
+        optimizer(np.zeros((8, 8), np.float16))
+    with pytest.raises(TypeError, match="has float32 or float64 parameters and state"):
+        optimizer(np.zeros((8, 8), np.float32), state_dtype="bfloat16")
+
+
+def test_rows_need_float32():
+    opt = fastlr.SparseAdam(np.zeros((8, 8), np.float32), state_dtype="bfloat16")
+    with pytest.raises(TypeError, match="step_rows needs float32"):
+        opt.step_rows(np.array([1]), np.zeros((1, 8), np.float32))
+
+
+# ---- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("options", [{}, {"master": "float32"}, {"master": "split"}, {"rounding": "kahan"},
+                                     {"rounding": "stochastic", "seed": 3}, {"ema": 0.9}], ids=str)  # fmt: skip
+def test_checkpoints_go_on_with_the_same_bits(state, options, tmp_path):
+    start, g = to_bfloat16(values(5000, 1, 1)), [to_bfloat16(values(5000, 2 + k)) for k in range(4)]
+    p = start.copy()
+    opt = fastlr.AdamW(p, dtype="bfloat16", state_dtype=state, **options)
+    for x in g[:2]:
+        opt.step(x)
+    opt.save(tmp_path / "a")
+    q = p.copy()
+    other = fastlr.AdamW(q, dtype="bfloat16", state_dtype=state, **options)
+    other.load(tmp_path / "a")
+    for x in g[2:]:
+        opt.step(x)
+        other.step(x)
+    assert bytes_of(opt, [p]) == bytes_of(other, [q])
+
+
+def test_checkpoints_of_other_storage_are_refused():
+    def build(**options):
+        return fastlr.AdamW(np.zeros(5000, np.uint16), dtype="bfloat16", **options)
+
+    saved = build(state_dtype="int8").state_dict()
+    for other in ({"state_dtype": "bfloat16"}, {}, {"state_dtype": "int8", "master": "split"}):
+        with pytest.raises(ValueError, match="state_dict"):
+            build(**other).load_state_dict(saved)
+
+
+# ---- what rules say of their states ---------------------------------------------------------------------------------
+
+
+def test_variants_keep_their_states_as_the_rule_does():
+    found = [case.optimizer for case in CASES if "cautious" in case.optimizer.hypers]
+    assert len(found) > 10
+    for optimizer in found:
+        extra = {"momentum": 0.9} if "momentum" in optimizer.hypers else {}
+        plain, masked = (optimizer(np.zeros(1), cautious=x, **extra).rule for x in (False, True))
+        assert masked == f"{plain}_cautious"
+        assert _core.state_bits(masked) == _core.state_bits(plain)
+
+
+@pytest.mark.parametrize("case", NARROW, ids=str)
+def test_states_that_are_said_not_to_be_negative_never_are(case):
+    opt = build(case, np.ones(1000, np.float32), lr=0.01)
+    squares, _ = _core.state_bits(opt.rule)
+    for step in range(5):
+        g = values(1000, step)
+        opt.step(g, **({"hessian": np.abs(g)} if case.optimizer.informed else {}))
+    for j, key in enumerate(opt.states):
+        assert not squares >> j & 1 or (opt.state[key] >= 0).all()

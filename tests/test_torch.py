@@ -1,0 +1,568 @@
+"""fastlr.torch where torch.optim is used: what may happen to a model and an optimizer between two steps."""
+
+import copy
+import inspect
+import pickle
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+import fastlr.torch as ours  # noqa: E402
+from tests.torch_models import backward, batches, build  # noqa: E402
+
+NAMES = [name for name in ours.__all__ if name != "Muon"]  # of which torch's goes by bfloat16
+every = pytest.mark.parametrize("name", NAMES)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def parameters(*shapes, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.nn.Parameter(torch.randn(shape, generator=generator, dtype=dtype)) for shape in shapes]
+
+
+def set_grads(params, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for p in params:
+        p.grad = torch.randn(p.shape, generator=generator, dtype=p.dtype).to(memory_format=torch.preserve_format)
+
+
+def pair(name, *shapes, dtype=torch.float32, **options):
+    """torch's and our optimizer on equal parameters."""
+    params = parameters(*shapes, dtype=dtype), parameters(*shapes, dtype=dtype)
+    known = {key: x for key, x in options.items() if key not in ("clip_norm", "nonfinite")}
+    return getattr(torch.optim, name)(params[0], **known), getattr(ours, name)(params[1], **options)
+
+
+def all_params(opt):
+    return [p for group in opt.param_groups for p in group["params"]]
+
+
+def walk(a, b, steps=3, start=0):
+    for t in range(start, start + steps):
+        for opt in (a, b):
+            set_grads(all_params(opt), t)
+            opt.step()
+
+
+def assert_close(a, b, tolerance=2e-6):
+    for p, q in zip(all_params(a), all_params(b), strict=True):
+        torch.testing.assert_close(p, q, rtol=tolerance, atol=tolerance)
+
+
+def bits(opt):
+    """Copies of all that a step may write."""
+    state = [x.clone() for slot in opt.state.values() for x in slot.values() if isinstance(x, torch.Tensor)]
+    return [p.detach().clone() for p in all_params(opt)] + state
+
+
+def assert_same_bits(a, b):
+    assert len(a) == len(b)
+    for x, y in zip(a, b, strict=True):
+        assert x.dtype == y.dtype
+        assert torch.equal(
+            torch.view_as_real(x) if x.is_complex() else x, torch.view_as_real(y) if y.is_complex() else y
+        )
+
+
+@every
+def test_class(name):
+    base = getattr(torch.optim, name)
+    cls = getattr(ours, name)
+    assert issubclass(cls, base)
+    theirs, signature = inspect.signature(base), inspect.signature(cls)
+    assert list(signature.parameters)[: len(theirs.parameters)] == list(theirs.parameters)
+    for key, x in theirs.parameters.items():
+        assert signature.parameters[key].default == x.default
+
+
+@every
+def test_groups_of_their_own_rates(name):
+    (p, q), (r, s) = parameters((5,), (3, 2)), parameters((5,), (3, 2))
+    a = getattr(torch.optim, name)([{"params": [p]}, {"params": [q], "lr": 0.1}], lr=0.01)
+    b = getattr(ours, name)([{"params": [r]}, {"params": [s], "lr": 0.1}], lr=0.01)
+    walk(a, b)
+    for opt in (a, b):
+        opt.param_groups[0]["lr"] = 0.03
+    walk(a, b, start=3)
+    assert_close(a, b)
+    for opt in (a, b):
+        opt.add_param_group({"params": parameters((4,), seed=7), "lr": 0.2})
+    if name != "Adagrad":  # which in torch cannot step what was added later
+        walk(a, b, start=6)
+        assert_close(a, b)
+
+
+@every
+def test_gradients_that_come_and_go(name):
+    """Parameters without a gradient are skipped: no state, no decay, no step."""
+    a, b = pair(name, (5,), (3, 2), (4,), **({} if name == "Rprop" else {"weight_decay": 0.1}))
+    for t, given in enumerate([(0,), (0, 2), (1, 2), (), (0, 1, 2)]):
+        for opt in (a, b):
+            params = all_params(opt)
+            opt.zero_grad()
+            set_grads([params[k] for k in given], t)
+            opt.step()
+        assert_close(a, b)
+        assert [slot.keys() for slot in a.state.values()] == [slot.keys() for slot in b.state.values()]
+
+
+@every
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
+def test_complex(name, dtype):
+    if name == "Adafactor":
+        _, opt = pair(name, (3, 2), dtype=dtype)
+        set_grads(all_params(opt), 0)
+        with pytest.raises(ValueError, match="must be real and contiguous for Adafactor"):
+            opt.step()
+        return
+    a, b = pair(name, (3, 2), (7,), dtype=dtype)
+    walk(a, b)
+    assert_close(a, b)
+
+
+def test_conjugate_gradients():
+    a, b = pair("AdamW", (6,), dtype=torch.complex64)
+    for opt in (a, b):
+        (p,) = all_params(opt)
+        g = torch.view_as_complex(torch.arange(12, dtype=torch.float32).view(6, 2)).conj()
+        p.grad = g.resolve_conj() if opt is a else g
+        opt.step()
+    assert_close(a, b)
+
+
+@every
+def test_maximize(name):
+    a, b = pair(name, (5,), (2, 3), maximize=True)
+    walk(a, b)
+    assert_close(a, b)
+
+
+@every
+def test_tensor_rate(name):
+    if name in ("Rprop", "Adafactor"):
+        pytest.skip("torch's own does not take one here")
+    rate = torch.tensor(0.01)
+    a, b = pair(name, (5,), (2, 3), lr=rate)
+    walk(a, b)
+    rate.mul_(2)
+    walk(a, b, start=3)
+    assert_close(a, b)
+
+
+@pytest.mark.parametrize("options", [{"foreach": True}, {"foreach": False}, {"fused": True}, {"capturable": True}])
+def test_implementations_change_nothing(options):
+    _, a = pair("AdamW", (5,), (2, 3))
+    _, b = pair("AdamW", (5,), (2, 3), **options)
+    walk(a, b)
+    assert_same_bits(bits(a), bits(b))
+
+
+def test_differentiable_is_refused():
+    with pytest.raises(ValueError, match="differentiable must be False"):
+        ours.AdamW(parameters((2,)), differentiable=True)
+    opt = ours.AdamW(parameters((2,)))
+    with pytest.raises(ValueError, match="differentiable must be False"):
+        opt.add_param_group({"params": parameters((2,)), "differentiable": True})
+    assert len(opt.param_groups) == 1
+
+
+def test_closure_and_hooks():
+    (p,) = parameters((3,))
+    opt, seen = ours.SGD([p], lr=0.1), []
+
+    def closure():
+        opt.zero_grad()
+        loss = (p**2).sum()
+        loss.backward()
+        return loss
+
+    before = p.detach().clone()
+    opt.register_step_pre_hook(lambda o, args, kwargs: seen.append(("pre", torch.equal(p, before))))
+    opt.register_step_post_hook(lambda o, args, kwargs: seen.append(("post", torch.equal(p, before))))
+    assert opt.step(closure).item() == pytest.approx((before**2).sum().item())
+    assert seen == [("pre", True), ("post", False)]
+    torch.testing.assert_close(p.detach(), 0.8 * before)
+    opt.register_state_dict_post_hook(lambda o, saved: {**saved, "more": 1})
+    assert opt.state_dict()["more"] == 1
+
+
+def test_profiler_sees_the_step():
+    (p,) = parameters((3,))
+    opt = ours.SGD([p], lr=0.1)
+    set_grads([p], 0)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        opt.step()
+    assert "Optimizer.step#SGD.step" in {event.key for event in profile.key_averages()}
+
+
+# ---- what moves between steps ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", ["data", "none", "zero", "grad", "state", "slot", "params", "step"])
+def test_what_is_replaced_is_noticed(change):
+    """The same happens to torch's."""
+    a, b = pair("AdamW", (40,), (3, 5), lr=0.01)
+    walk(a, b)
+    for opt in (a, b):
+        p, q = all_params(opt)
+        if change == "data":
+            p.data = p.data + 1
+        elif change == "none":
+            opt.zero_grad(set_to_none=True)
+        elif change == "zero":
+            opt.zero_grad(set_to_none=False)
+        elif change == "grad":
+            p.grad.data = p.grad.data * 2
+            opt.step()
+        elif change == "state":
+            opt.state[q]["exp_avg"] = opt.state[q]["exp_avg"] * 2
+        elif change == "slot":
+            opt.state[p] = {key: x.clone() + 1 for key, x in opt.state[p].items()}
+        elif change == "params":
+            new = torch.nn.Parameter(q.detach().clone())
+            opt.state[new] = opt.state.pop(q)
+            opt.param_groups[0]["params"][1] = new
+        elif change == "step":
+            opt.state[p]["step"].fill_(1)
+            opt.state[q]["exp_avg_sq"].data = opt.state[q]["exp_avg_sq"].data * 4
+    walk(a, b, start=3)
+    assert_close(a, b)
+
+
+@every
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_layouts(name, layout):
+    """Gradients of another layout than the parameter's, and parameters that change theirs."""
+    if name == "Adafactor" and layout is torch.channels_last:
+        (p,) = parameters((4, 3, 2, 2))
+        p.data = p.data.contiguous(memory_format=layout)
+        set_grads([p], 0)
+        with pytest.raises(ValueError, match="must be real and contiguous for Adafactor"):
+            ours.Adafactor([p]).step()
+        return
+    a, b = pair(name, (4, 3, 2, 2), (5, 6))
+    walk(a, b)
+    for opt in (a, b):
+        p, q = all_params(opt)
+        p.data = p.data.contiguous(memory_format=layout)
+        if name != "Adafactor":
+            q.data = q.data.t().contiguous().t()
+    walk(a, b, start=3)
+    for opt in (a, b):
+        p, _ = all_params(opt)
+        p.grad = torch.arange(48, dtype=torch.float32).view(4, 3, 2, 2).contiguous(memory_format=torch.channels_last)
+        opt.step()
+    assert_close(a, b)
+
+
+def test_dtype_that_changes_is_refused():
+    model = torch.nn.Linear(3, 2)
+    opt = ours.AdamW(model.parameters())
+    set_grads(model.parameters(), 0)
+    opt.step()
+    model.to(torch.float64)
+    opt.zero_grad()
+    set_grads(model.parameters(), 1)
+    before = bits(opt)
+    with pytest.raises(TypeError, match=r"state\['exp_avg'\] of params\[0\] must be torch.float64"):
+        opt.step()
+    assert_same_bits(bits(opt), before)
+
+
+def test_dtype_that_changes_before_the_first_step():
+    model = torch.nn.Linear(3, 2)
+    opt = ours.AdamW(model.parameters())
+    model.to(torch.float64)
+    set_grads(model.parameters(), 1)
+    opt.step()
+    assert opt.state[model.weight]["exp_avg"].dtype == torch.float64
+
+
+def test_dtypes_side_by_side():
+    a, b = (
+        cls([*parameters((5,)), *parameters((4, 2), dtype=torch.float64)], lr=0.1)
+        for cls in (torch.optim.Adam, ours.Adam)
+    )
+    walk(a, b)
+    assert_close(a, b)
+
+
+def test_rules_side_by_side():
+    """Groups with and without momentum are two kernels, and one step."""
+    a, b = (
+        cls([{"params": parameters((5,))}, {"params": parameters((4,), seed=1), "momentum": 0.9}], lr=0.1)
+        for cls in (torch.optim.SGD, ours.SGD)
+    )
+    walk(a, b)
+    for opt in (a, b):
+        opt.param_groups[0]["momentum"] = 0.5
+    walk(a, b, start=3)
+    assert_close(a, b)
+    assert len(b.state) == 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: torch.empty(3, device="meta"), "must be on the CPU, got one on meta"),
+        (lambda: torch.zeros(4, 4)[:, ::2], "must be one run of memory"),
+        (lambda: torch.zeros(3, 1).expand(3, 2), "must be one run of memory"),
+        (lambda: torch.zeros(3, dtype=torch.int32), "must be float32, float64, complex64 or complex128"),
+        (lambda: torch.eye(3).to_sparse(), "must be a dense tensor"),
+        (lambda: torch.zeros(3, dtype=torch.complex64).conj(), "conjugate"),
+    ],
+)
+def test_parameters_that_are_refused(make, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        ours.SGD([make()], lr=0.1)
+
+
+def test_overlapping_parameters_are_refused():
+    x = torch.zeros(6)
+    params = [torch.nn.Parameter(x[:4]), torch.nn.Parameter(x[2:])]
+    opt = ours.SGD(params, lr=0.1)
+    set_grads(params, 0)
+    with pytest.raises(ValueError, match=r"params\[0\] and params\[1\] must not overlap"):
+        opt.step()
+    assert not x.any()
+
+
+def test_gradients_that_are_refused_change_nothing():
+    params = parameters((3,), (4,))
+    opt = ours.AdamW(params)
+    set_grads(params, 0)
+    params[1].grad = torch.ones(4).to_sparse()
+    before = bits(opt)
+    with pytest.raises(TypeError, match=r"grads\[1\] must be dense for AdamW, got layout torch.sparse_coo"):
+        opt.step()
+    assert_same_bits(bits(opt), before)
+    assert not opt.state
+    params[1].grad = torch.ones(4)
+    opt.step()
+    assert [slot["step"].item() for slot in opt.state.values()] == [1, 1]
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr", -1.0), ("lr", float("nan")), ("eps", 0.0), ("betas", (0.9, 1.0))])
+def test_groups_are_checked_at_every_step(name, value):
+    params = parameters((3,))
+    opt = ours.AdamW(params)
+    set_grads(params, 0)
+    opt.step()
+    before = bits(opt)
+    opt.param_groups[0][name] = value
+    with pytest.raises(ValueError, match=rf"param_groups\[0\].{name}"):
+        opt.step()
+    assert_same_bits(bits(opt), before)
+
+
+# ---- norms and scales -----------------------------------------------------------------------------------------------
+
+
+@every
+@pytest.mark.parametrize("dtypes", [(torch.float32,) * 2, (torch.float32, torch.float64)])
+def test_clip_norm(name, dtypes):
+    a, b = (
+        cls([*parameters((50,), dtype=dtypes[0]), *parameters((4, 20), dtype=dtypes[1])], **options)
+        for cls, options in ((getattr(torch.optim, name), {}), (getattr(ours, name), {"clip_norm": 0.5}))
+    )
+    for t in range(3):
+        set_grads(all_params(a), t)
+        set_grads(all_params(b), t)
+        torch.nn.utils.clip_grad_norm_(all_params(a), 0.5)
+        given = [p.grad.clone() for p in all_params(b)]
+        a.step()
+        b.step()
+        assert_same_bits([p.grad for p in all_params(b)], given)
+    assert_close(a, b)
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float32,) * 2, (torch.float32, torch.float64)])
+def test_nonfinite(dtypes):
+    params = [*parameters((5,), dtype=dtypes[0]), *parameters((4,), dtype=dtypes[1])]
+    opt = ours.SGD(params, lr=0.1, momentum=0.9, nonfinite="skip")
+    set_grads(params, 0)
+    params[1].grad[1] = float("inf")
+    before = bits(opt)
+    opt.step()
+    assert opt.report.skipped
+    assert_same_bits(bits(opt), before)
+    opt.nonfinite = "raise"
+    with pytest.raises(FloatingPointError):
+        opt.step()
+    assert_same_bits(bits(opt), before)
+    params[1].grad[1] = 1
+    opt.step()
+    assert not opt.report.skipped
+
+
+@every
+def test_grad_scaler(name):
+    """Steps that it skips leave every bit as it was; the others are those of unscaled gradients."""
+    model = build("transformer")
+    a, b = getattr(torch.optim, name)(copy.deepcopy(model).parameters()), getattr(ours, name)(model.parameters())
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
+    for t, batch in enumerate(batches("transformer", 6)):
+        b.zero_grad()
+        backward(model, batch, scaler.get_scale())
+        if t in (0, 3):
+            model.head.weight.grad[2, 1] = float("inf")
+        scale = scaler.get_scale()
+        if t not in (0, 3):
+            for p, q in zip(all_params(a), all_params(b), strict=True):
+                p.grad = q.grad / scale
+            a.step()
+        scaler.scale(torch.ones(()))  # as a loss would be
+        before, given = bits(b), [p.grad.clone() for p in all_params(b)]
+        scaler.step(b)
+        if t in (0, 3):
+            assert_same_bits(bits(b), before)
+        assert_same_bits([torch.nan_to_num(p.grad) for p in all_params(b)], [torch.nan_to_num(g) for g in given])
+        scaler.update()
+    assert_close(a, b, 2e-5 if name == "Adafactor" else 5e-6)
+
+
+def test_grad_scaler_that_has_unscaled():
+    params = parameters((4,))
+    a, b = torch.optim.SGD(parameters((4,)), lr=0.1), ours.SGD(params, lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    set_grads(all_params(a), 0)
+    a.step()
+    set_grads(params, 0)
+    params[0].grad *= 8
+    scaler.scale(torch.ones(()))
+    scaler.unscale_(b)
+    scaler.step(b)
+    assert_close(a, b)
+
+
+# ---- copies and files -----------------------------------------------------------------------------------------------
+
+
+@every
+@pytest.mark.parametrize("how", ["deepcopy", "pickle"])
+def test_copies_go_on_alike(name, how):
+    _, opt = pair(name, (5,), (2, 3), clip_norm=10.0)
+    set_grads(all_params(opt), 0)
+    opt.step()
+    other = copy.deepcopy(opt) if how == "deepcopy" else pickle.loads(pickle.dumps(opt))
+    assert other.clip_norm == 10.0
+    for t in range(1, 3):
+        for x in (opt, other):
+            set_grads(all_params(x), t)
+            x.step()
+    assert_same_bits(bits(opt), bits(other))
+
+
+@every
+def test_resumes_bit_for_bit(name):
+    _, a = pair(name, (50,), (4, 20))
+    _, b = pair(name, (50,), (4, 20))
+    walk(a, b)
+    _, c = pair(name, (50,), (4, 20))
+    with torch.no_grad():
+        for p, q in zip(all_params(c), all_params(b), strict=True):
+            p.copy_(q)
+    c.load_state_dict(b.state_dict())
+    walk(a, c, start=3)
+    assert_same_bits(bits(a), bits(c))
+    assert len(bits(b)) == len(bits(c))
+
+
+def test_loading_copies():
+    """torch's shares the tensors of what it loads."""
+    _, a = pair("AdamW", (5,))
+    _, b = pair("AdamW", (5,))
+    walk(a, a)
+    b.load_state_dict(a.state_dict())
+    before = bits(a)
+    set_grads(all_params(b), 5)
+    b.step()
+    assert_same_bits(bits(a), before)
+
+
+def test_loading_never_casts():
+    _, a = pair("AdamW", (5,), dtype=torch.float64)
+    _, b = pair("AdamW", (5,))
+    walk(a, a)
+    walk(b, b)
+    before, saved = bits(b), a.state_dict()
+    with pytest.raises(TypeError, match=r"state\['exp_avg'\] of params\[0\] must be torch.float32"):
+        b.load_state_dict(saved)
+    assert_same_bits(bits(b), before)
+
+
+def test_loading_what_does_not_fit():
+    _, a = pair("AdamW", (5,))
+    _, b = pair("AdamW", (6,))
+    walk(a, a)
+    with pytest.raises(ValueError, match=r"state\['exp_avg'\] of params\[0\] must have shape \(6,\)"):
+        b.load_state_dict(a.state_dict())
+    assert not b.state
+
+
+def test_torch_schedulers():
+    a, b = pair("AdamW", (5,), (3, 2), lr=0.1)
+    schedulers = [torch.optim.lr_scheduler.OneCycleLR(opt, 0.1, total_steps=6) for opt in (a, b)]
+    for t in range(6):
+        walk(a, b, steps=1, start=t)
+        for scheduler in schedulers:
+            if t < 5:
+                scheduler.step()
+    assert a.param_groups[0]["lr"] == b.param_groups[0]["lr"]
+    assert_close(a, b)
+
+
+def test_named_parameters():
+    model = torch.nn.Linear(2, 1)
+    opt = ours.AdamW(model.named_parameters())
+    set_grads(model.parameters(), 0)
+    opt.step()
+    model.bias.grad = torch.ones(1).to_sparse()
+    with pytest.raises(TypeError, match=r"grads\['bias'\] must be dense"):
+        opt.step()
+    assert opt.state_dict()["param_groups"][0]["param_names"] == ["weight", "bias"]
+
+
+def test_more_steps_than_float32_counts():
+    """torch's counter stands still at 2^24; ours counts on, and says so as nearly as float32 can."""
+    (p,) = parameters((3,))
+    opt = ours.AdamW([p])
+    set_grads([p], 0)
+    opt.step()
+    opt.state[p]["step"].fill_(2.0**24)
+    for _ in range(3):
+        opt.step()
+    assert opt.state[p]["step"].item() == 2.0**24 + 4  # 2^24 + 3, rounded
+
+
+def test_same_bits_as_numpy():
+    """The kernels are those of `fastlr.AdamW`."""
+    import fastlr
+
+    _, opt = pair("AdamW", (50,), (3, 7), lr=0.01)
+    arrays = [p.detach().numpy().copy() for p in all_params(opt)]
+    plain = fastlr.AdamW(arrays, lr=0.01)
+    for t in range(3):
+        set_grads(all_params(opt), t)
+        opt.step()
+        plain.step([p.grad.numpy() for p in all_params(opt)])
+    for p, x in zip(all_params(opt), arrays, strict=True):
+        assert np.array_equal(p.detach().numpy(), x)
+
+
+def test_muon():
+    """torch iterates in bfloat16: its steps agree to a percent or so. Momentum and decay are the same."""
+    a, b = pair("Muon", (6, 4), (3, 5), lr=0.01, weight_decay=0.1)
+    walk(a, b)
+    assert_close(a, b, 5e-3)
+    for p, q in zip(all_params(a), all_params(b), strict=True):
+        torch.testing.assert_close(a.state[p]["momentum_buffer"], b.state[q]["momentum_buffer"])
