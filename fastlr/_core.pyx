@@ -253,6 +253,12 @@ def state_bits(str name):
     return rule.squares, rule.precise
 
 
+def carried(str name):
+    """How many numbers a rule keeps from step to step, and by what: "tensor", "group" or "model"."""
+    cdef const fastlr_rule *rule = fastlr_find_rows(name.encode(), FASTLR_F32)
+    return rule.carry, "model" if rule.scope == FASTLR_MODEL else "group" if rule.scope == FASTLR_GROUP else "tensor"
+
+
 def elementary(str name, double x, double y=0.0):
     """A function of kernels/elementary.h, `y` being the exponent of "power": the same bits on every machine."""
     if name == "exponential":
@@ -1241,8 +1247,15 @@ cdef class Plan:
     cdef void end(self) noexcept:
         """After it."""
 
-    def step_rows(self, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite):
-        """One update of some rows. `rows` and `grads` have an array each, or None, for each entry."""
+    def step_rows(self, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite, then=None):
+        """One update of some rows. `rows` and `grads` have an array, or None, for each entry; `then` as in `step`."""
+        return self.for_rows().step(self, rows, grads, grad_scale, maximize, clip_norm, nonfinite, then)
+
+    def norm_rows(self, rows, grads):
+        """As `norm`, of gradients for `step_rows`."""
+        return self.for_rows().norm(self, rows, grads)
+
+    cdef RowStep for_rows(self):
         cdef const fastlr_rule *rule = fastlr_find_rows(self.rule.encode(), self.dtype)
         if rule.survey != NULL or rule.close != NULL or rule.carry:
             raise TypeError(
@@ -1256,7 +1269,7 @@ cdef class Plan:
             )
         if self.row_step is None:
             self.row_step = RowStep(self)
-        return self.row_step.step(self, rows, grads, grad_scale, maximize, clip_norm, nonfinite)
+        return self.row_step
 
 
 # ---- one optimizer's step of some rows ------------------------------------------------------------------------------
@@ -1283,8 +1296,8 @@ cdef class RowStep:
                       <uintptr_t>self.partial, <uintptr_t>self.sums):
             PyMem_Free(<void *><uintptr_t>block)
 
-    cdef step(self, Plan plan, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite):
-        cdef size_t k, count = 0, taken = 0
+    cdef step(self, Plan plan, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite, then):
+        cdef size_t k, taken = 0
         cdef const fastlr_rule *rule = fastlr_find_rows(plan.rule.encode(), plan.dtype)
         cdef fastlr_stats stats
         cdef double scale = grad_scale, norm = -1
@@ -1292,15 +1305,9 @@ cdef class RowStep:
         cdef int most = threads  # for which there is scratch: another thread may set the number meanwhile
         try:
             plan.follow_schedules()
-            for k in range(plan.entries):
-                if rows[k] is None and grads[k] is None:
-                    continue
-                self.take(plan, k, rows[k], grads[k], taken)
-                taken += 1
-            self.reserve(plan, taken, measured, most)
-            for k in range(taken):
-                self.order(plan, k, count, most)
-                count += self.tables[k].count
+            self.gather(plan, rows, grads, &taken, measured, most)
+            if plan.tensors is not None:
+                plan.tensors.read_numbers(plan)
             if measured:
                 with nogil:
                     stats = fastlr_measure_rows(plan.dtype, self.tables, taken, self.partial, self.sums, most)
@@ -1309,17 +1316,50 @@ cdef class RowStep:
                 self.prepare(plan, rule, taken, -scale if maximize else scale)
             report = plan.report(norm, skip)
             PyErr_CheckSignals()
+            if then is not None:
+                then()
             # Nothing below can fail: the step happens wholly.
             if not skip:
                 with nogil:
                     fastlr_run_rows(rule, plan.dtype, self.tables, taken, self.sums, most)
+                memset(plan.given, 0, plan.entries * sizeof(bint))
                 for k in range(taken):
                     plan.t[self.entry[k]] += 1
+                    plan.given[self.entry[k]] = True
                 plan.step_count += 1
+                if plan.tensors is not None:
+                    plan.tensors.write_numbers(plan)
         finally:
             for k in range(2 * taken):
                 PyBuffer_Release(&self.views[k])
         return report
+
+    cdef norm(self, Plan plan, rows, grads):
+        cdef size_t taken = 0
+        cdef fastlr_stats stats
+        cdef int most = threads
+        try:
+            self.gather(plan, rows, grads, &taken, True, most)
+            with nogil:
+                stats = fastlr_measure_rows(plan.dtype, self.tables, taken, self.partial, self.sums, most)
+        finally:
+            for k in range(2 * taken):
+                PyBuffer_Release(&self.views[k])
+        return stats.norm if stats.finite else stats.largest
+
+    cdef int gather(self, Plan plan, rows, grads, size_t *taken, bint measured, int most) except -1:
+        """Takes what is given, and sorts it."""
+        cdef size_t k, count = 0
+        for k in range(plan.entries):
+            if rows[k] is None and grads[k] is None:
+                continue
+            self.take(plan, k, rows[k], grads[k], taken[0])
+            taken[0] += 1
+        self.reserve(plan, taken[0], measured, most)
+        for k in range(taken[0]):
+            self.order(plan, k, count, most)
+            count += self.tables[k].count
+        return 0
 
     cdef int take(self, Plan plan, size_t entry, index, grads, size_t at) except -1:
         """Pins what is given for an entry, as the `at`-th table, or with an error nothing."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastlr.hyper import choice, flag, fraction, nonnegative
+from fastlr.hyper import choice, flag, nonnegative
 from fastlr.storage import Path, expect
 
 if TYPE_CHECKING:
@@ -42,13 +42,10 @@ class Callback:
 
 
 class _Watch(Callback):
-    """The part that early stopping and plateaus share: whether the loss has improved."""
+    """The part that early stopping and plateaus share: which loss is watched."""
 
-    def __init__(self, patience: int, min_delta: float, monitor: str | None) -> None:
-        self.patience = count("patience", patience)
-        self.min_delta = nonnegative("min_delta", min_delta)
+    def __init__(self, monitor: str | None) -> None:
         self.monitor = monitor if monitor is None else choice("loss", "validation")("monitor", monitor)
-        self.best, self.waited = math.inf, 0
 
     def start(self, run: Run) -> None:
         if self.monitor is None:
@@ -63,14 +60,6 @@ class _Watch(Callback):
         if run.history.validation and run.history.validation[-1][0] == run.step:
             return run.history.validation[-1][1]
         return None
-
-    def improved(self, x: float) -> bool:
-        """Counts; what is not a number is never an improvement."""
-        if x < self.best - self.min_delta:
-            self.best, self.waited = x, 0
-            return True
-        self.waited += 1
-        return False
 
 
 class EarlyStopping(_Watch):
@@ -96,19 +85,25 @@ class EarlyStopping(_Watch):
     def __init__(
         self, patience: int = 10, min_delta: float = 0.0, monitor: str | None = None, restore: bool = True
     ) -> None:
-        super().__init__(patience, min_delta, monitor)
+        super().__init__(monitor)
+        self.patience = count("patience", patience)
+        self.min_delta = nonnegative("min_delta", min_delta)
         self.restore = flag("restore", restore)
+        self.best, self.waited = math.inf, 0
         self._arrays: list[Any] = []
 
     def step(self, run: Run) -> None:
         x = self.seen(run)
         if x is None:
             return
-        if self.improved(x):
+        if x < self.best - self.min_delta:  # which what is not a number never is
+            self.best, self.waited = x, 0
             if self.restore:
                 # The loss of a step is that of the parameters before it.
                 self._arrays = [a.copy() for a in (run.before if self.monitor == "loss" else run.problem.arrays)]
-        elif self.waited >= self.patience:
+            return
+        self.waited += 1
+        if self.waited >= self.patience:
             unit = "validations" if self.monitor == "validation" else "steps"
             run.stop(f"early: no improvement on {self.best:.6g} in {self.waited} {unit}")
 
@@ -125,62 +120,39 @@ class EarlyStopping(_Watch):
 
 
 class Plateau(_Watch):
-    """Lowers the rate when the loss has not improved for a while.
+    """Lowers the rate when the loss has not improved for a while, as `fastlr.schedules.Plateau` says.
 
     Parameters
     ----------
-    factor : float, default 0.1
-        What the rate of every group is multiplied by (its ``lr_scale``, so it works beside a schedule), in [0, 1).
-    patience : int, default 10
-        Lower it at this many in a row without an improvement: steps, or validations where those are watched.
-    min_delta : float, default 0
-        An improvement is more than this below the best, ≥ 0; absolute, so it works for losses of any sign.
-    min_scale : float, default 0
-        The scales are not lowered below this.
-    cooldown : int, default 0
-        So many after a reduction do not count.
     monitor : {"loss", "validation"}, optional
         Which; the validation loss if the run has one.
-
-    Notes
-    -----
-    Unlike ``torch.optim.lr_scheduler.ReduceLROnPlateau`` it reduces at `patience`, not one later, its threshold is
-    absolute, and no small rate blocks it.
+    **options
+        Those of `fastlr.schedules.Plateau`: factor, patience, threshold and so on. Its scale multiplies the
+        ``lr_scale`` of every group, so it works beside a schedule.
     """
 
-    def __init__(
-        self,
-        factor: float = 0.1,
-        patience: int = 10,
-        min_delta: float = 0.0,
-        min_scale: float = 0.0,
-        cooldown: int = 0,
-        monitor: str | None = None,
-    ) -> None:
-        super().__init__(patience, min_delta, monitor)
-        self.factor = fraction("factor", factor)
-        self.min_scale = nonnegative("min_scale", min_scale)
-        self.cooldown = count("cooldown", cooldown, least=0)
-        self._cooling = 0
+    def __init__(self, *, monitor: str | None = None, **options: Any) -> None:
+        from fastlr.schedules import Plateau as Rule
+
+        super().__init__(monitor)
+        self.rule = Rule(**options)
+        self.state = self.rule.start
 
     def step(self, run: Run) -> None:
         x = self.seen(run)
-        if x is None or self.improved(x):
+        if x is None:
             return
-        if self._cooling:
-            self._cooling -= 1
-            self.waited = 0
-        elif self.waited >= self.patience:
+        before, self.state = self.state, self.rule.step(self.state, x)
+        if self.state.scale != before.scale:
             for group in run.optimizer.groups:
-                group.lr_scale = max(group.lr_scale * self.factor, min(self.min_scale, group.lr_scale))
-            self.waited, self._cooling = 0, self.cooldown
+                group.lr_scale = group.lr_scale * (self.state.scale / before.scale)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"best": self.best, "waited": self.waited, "cooling": self._cooling}
+        return self.state._asdict()
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        expect("the state of Plateau", set(saved), {"best", "waited", "cooling"})
-        self.best, self.waited, self._cooling = float(saved["best"]), saved["waited"], saved["cooling"]
+        expect("the state of Plateau", set(saved), set(self.state._fields))
+        self.state = self.state._replace(**saved)
 
 
 class Checkpoint(Callback):

@@ -99,6 +99,7 @@ def mechanize(
         "layout": staticmethod(layout),
         "initial": staticmethod(initial),
         "by_rows": False,
+        "narrows": False,
     }
     return type(f"Mechanic{cls.__name__}", (_Mechanized, cls), {"__doc__": cls.__doc__, **own})  # type: ignore[return-value]
 

@@ -57,5 +57,5 @@ def test_the_agent_balances_the_pole(shown):
 def test_rules_without_a_rate_are_within_a_point_of_searched_adam(shown):
     found = shown(lr_free)
     adam = next(x for name, x in found.items() if "Adam, searched" in name)
-    for name in ("Prodigy", "AdGD", "Polyak"):
+    for name in ("Prodigy", "D-Adapt Adam", "D-Adapt SGD", "DoG", "L-DoG", "AdGD"):
         assert found[f"test accuracy, {name}"] > adam - 0.01

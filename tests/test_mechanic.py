@@ -286,3 +286,17 @@ def test_train_and_schedules_take_it():
     opt = fastlr.mechanize(fastlr.AdamW, s_init=1e-3)(p, lr=S.cosine(1e-3, 0.0, 300))
     history = fastlr.train(objective, p, opt, steps=300)
     assert history.loss[-1] < 0.1 * history.loss[0]
+
+
+def test_gradients_of_another_type_and_no_storage_in_fewer_bits():
+    p, q = start(), start()
+    cls = fastlr.mechanize(fastlr.AdamW, s_init=1e-2)
+    opt, other = cls(p), cls(q)
+    for t in range(3):
+        g = [x.astype(np.float16) for x in gradients(p, t)]
+        opt.step(g)
+        other.step([x.astype(np.float32) for x in g])
+    assert_same(everything(opt, p), everything(other, q))
+    for options in {"state_dtype": "bfloat16"}, {"ema": 0.9}, {"copy_to": [x.copy() for x in p]}:
+        with pytest.raises(TypeError, match="MechanicAdamW has float32 or float64 parameters and state"):
+            cls(p, **options)

@@ -7,12 +7,16 @@ import pickle
 import numpy as np
 import pytest
 
+import fastlr
+
 torch = pytest.importorskip("torch")
 
 import fastlr.torch as ours  # noqa: E402
 from tests.torch_models import backward, batches, build  # noqa: E402
 
-NAMES = [name for name in ours.__all__ if name != "Muon"]  # of which torch's goes by bfloat16
+THEIRS = [name for name in ours.__all__ if hasattr(torch.optim, name)]
+NAMES = [name for name in THEIRS if name not in ("Muon", "SparseAdam")]  # one goes by bfloat16, one by rows
+OWN = [name for name in ours.__all__ if name not in THEIRS]
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -73,7 +77,7 @@ def assert_same_bits(a, b):
         )
 
 
-@every
+@pytest.mark.parametrize("name", THEIRS)
 def test_class(name):
     base = getattr(torch.optim, name)
     cls = getattr(ours, name)
@@ -342,7 +346,7 @@ def test_gradients_that_are_refused_change_nothing():
     set_grads(params, 0)
     params[1].grad = torch.ones(4).to_sparse()
     before = bits(opt)
-    with pytest.raises(TypeError, match=r"grads\[1\] must be dense for AdamW, got layout torch.sparse_coo"):
+    with pytest.raises(TypeError, match=r"grads\[1\] must be dense for AdamW, got a sparse one"):
         opt.step()
     assert_same_bits(bits(opt), before)
     assert not opt.state
@@ -546,8 +550,6 @@ def test_more_steps_than_float32_counts():
 
 def test_same_bits_as_numpy():
     """The kernels are those of `fastlr.AdamW`."""
-    import fastlr
-
     _, opt = pair("AdamW", (50,), (3, 7), lr=0.01)
     arrays = [p.detach().numpy().copy() for p in all_params(opt)]
     plain = fastlr.AdamW(arrays, lr=0.01)
@@ -566,3 +568,150 @@ def test_muon():
     assert_close(a, b, 5e-3)
     for p, q in zip(all_params(a), all_params(b), strict=True):
         torch.testing.assert_close(a.state[p]["momentum_buffer"], b.state[q]["momentum_buffer"])
+
+
+# ---- rules that torch does not have ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", OWN)
+def test_own_rules(name, dtype):
+    """The bits of fastlr's class, also through a checkpoint and a new optimizer midway."""
+    by_rows = name in ("LazyAdam", "RowAdagrad")
+    params = parameters((6, 7), dtype=dtype) if by_rows else parameters((40,), (6, 7), dtype=dtype)
+    arrays = [p.detach().numpy().copy() for p in params]
+    opt, plain = getattr(ours, name)(params), getattr(fastlr, name)(arrays)
+    for t in range(6):
+        if t == 3:
+            saved = pickle.loads(pickle.dumps(opt.state_dict()))
+            opt = getattr(ours, name)(params)
+            opt.load_state_dict(saved)
+        set_grads(params, t)
+        if by_rows:
+            rows = [np.arange(len(x)) for x in arrays]
+            for p in params:
+                p.grad = p.grad.to_sparse(1)
+            plain.step_rows(rows, [p.grad.to_dense().numpy() for p in params])
+        else:
+            plain.step([p.grad.numpy() for p in params])
+        opt.step()
+        for p, x in zip(params, arrays, strict=True):
+            assert np.array_equal(p.detach().numpy(), x), t
+    for key, states in plain.state.items():
+        for p, x in zip(params, states, strict=True):
+            assert np.array_equal(opt.state[p][key].numpy(), x), key
+    assert (opt.state[params[0]]["step"] == 6).all()
+
+
+def test_own_rules_have_arguments_of_their_own():
+    opt = ours.Lion(parameters((3,)), 0.1, betas=(0.8, 0.9), maximize=True, clip_norm=1.0)
+    group = {key: x for key, x in opt.param_groups[0].items() if key != "params"}
+    assert group == {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.0, "cautious": False, "maximize": True}
+    with pytest.raises(TypeError, match="momentum"):
+        ours.Lion(parameters((3,)), momentum=0.9)
+    with pytest.raises(TypeError, match=r"param_groups\[0\].lr must be a number"):
+        ours.Lion(parameters((3,)), lr=lambda step: 0.1)
+
+
+# ---- sparse gradients -----------------------------------------------------------------------------------------------
+
+SPARSE = {"SGD": {"lr": 0.01}, "Adagrad": {"lr": 0.1, "lr_decay": 0.01}, "SparseAdam": {"lr": 0.1}}
+
+
+def sparse_models(name, dtype):
+    """Embeddings looked up twice, and what comes after them, whose gradients are dense."""
+    made = []
+    for module in (torch.optim, ours):
+        torch.manual_seed(0)
+        table, layer = torch.nn.Embedding(50, 4, sparse=True, dtype=dtype), torch.nn.Linear(4, 2, dtype=dtype)
+        params = [table.weight] if name == "SparseAdam" else [table.weight, *layer.parameters()]
+        made.append((table, layer, getattr(module, name)(params, **SPARSE[name])))
+    return made
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")  # by torch's own optimizers
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_gradients(name, dtype):
+    (table, layer, theirs), (own_table, own_layer, mine) = sparse_models(name, dtype)
+    generator = torch.Generator().manual_seed(0)
+    for t in range(10):
+        x = torch.randint(50, (8, 3), generator=generator)
+        if t == 5:
+            saved = copy.deepcopy((theirs.state_dict(), mine.state_dict()))
+            (_, _, a), (_, _, b) = sparse_models(name, dtype)
+            a.param_groups[0]["params"], b.param_groups[0]["params"] = all_params(theirs), all_params(mine)
+            theirs, mine = a, b
+            for opt in (a, b):
+                opt.state.clear()
+            theirs.load_state_dict(saved[1])
+            mine.load_state_dict(saved[0])
+        for some, last, opt in ((table, layer, theirs), (own_table, own_layer, mine)):
+            opt.zero_grad()
+            (last(some(x)).square().sum() + some(x[0]).sum()).backward()
+            assert some.weight.grad.is_sparse
+            opt.step()
+    tolerance = 1e-5 if dtype is torch.float32 else 1e-10
+    assert_close(theirs, mine, tolerance)
+    own, its = mine.state_dict()["state"], theirs.state_dict()["state"]
+    assert own.keys() == its.keys()
+    for k in own:
+        assert own[k].keys() == its[k].keys()
+        if name == "SparseAdam":
+            assert own[k]["step"] == its[k]["step"] == 10
+            assert type(own[k]["step"]) is int
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
+def test_sparse_and_dense_in_turn():
+    (p,) = parameters((20, 3))
+    opt, (q,) = ours.Adagrad([p], lr=0.1), parameters((20, 3))
+    theirs = torch.optim.Adagrad([q], lr=0.1)
+    for t in range(6):
+        set_grads([p, q], t)
+        p.grad, q.grad = q.grad.clone(), q.grad
+        if t % 2:
+            for x in (p, q):
+                x.grad[3:] = 0
+                x.grad = x.grad.to_sparse(1)
+        opt.step()
+        theirs.step()
+    assert_close(theirs, opt)
+
+
+@pytest.mark.parametrize("options", [{"momentum": 0.9}, {"weight_decay": 0.1}])
+def test_sparse_gradients_that_move_all_rows_are_refused(options):
+    (p,) = parameters((20, 3))
+    opt = ours.SGD([p], lr=0.1, **options)
+    p.grad = torch.eye(20)[:, :3].to_sparse(1)
+    before = p.detach().clone()
+    with pytest.raises(ValueError, match="must be 0 with sparse gradients"):
+        opt.step()
+    assert torch.equal(p, before)
+    assert not opt.state
+
+
+def test_sparse_clipping_is_over_all():
+    (table, layer, theirs), (own_table, own_layer, _) = sparse_models("SGD", torch.float64)
+    mine = ours.SGD([own_table.weight, *own_layer.parameters()], lr=0.01, clip_norm=0.01)
+    x = torch.tensor([[1, 2, 1]])
+    for some, last in ((table, layer), (own_table, own_layer)):
+        last(some(x)).square().sum().backward()
+    grads = [p.grad.coalesce().to_dense() if p.grad.is_sparse else p.grad for p in all_params(theirs)]
+    norm = torch.cat([g.reshape(-1) for g in grads]).norm().item()
+    for p in all_params(theirs):
+        p.grad *= 0.01 / (norm + 1e-6)
+    theirs.step()
+    mine.step()
+    assert_close(theirs, mine, 1e-12)
+
+
+def test_sparse_nonfinite_is_skipped_by_all():
+    _, (table, layer, mine) = sparse_models("Adagrad", torch.float32)
+    mine.nonfinite = "skip"
+    layer(table(torch.tensor([[1, 2]]))).sum().backward()
+    table.weight.grad._values()[0, 0] = float("nan")
+    before = bits(mine)
+    mine.step()
+    assert mine.report.skipped
+    assert_same_bits(bits(mine), before)

@@ -202,11 +202,11 @@ def test_plateau_lowers_every_group_beside_a_schedule():
     params = {"a": np.zeros(1), "b": np.zeros(1)}
     opt = fastlr.SGD(params, lr=lambda t: 1.0, groups=[{"match": "a", "lr_scale": 0.5}])
     values = [9, 9, 9, 9, 8, 8, 8, 8, 8, 8, 8]
-    callback = Plateau(factor=0.1, patience=2, cooldown=1, min_scale=0.02)
+    callback = Plateau(factor=0.1, patience=1, cooldown=1, min_scale=0.02)
     history = quiet(
         lambda p, step: (values[step], {"a": np.ones(1), "b": np.ones(1)}), params, opt, len(values), callback
     )
-    assert history.lr == pytest.approx([0.5, 0.5, 0.5, 0.05, 0.05, 0.05, 0.05, 0.02, 0.02, 0.02, 0.02])
+    assert history.lr == pytest.approx([0.5, 0.5, 0.5, 0.05, 0.05, 0.05, 0.05, 0.01, 0.01, 0.01, 0.01])
     assert opt.groups[1].lr_scale == pytest.approx(0.02)
 
 
@@ -217,7 +217,7 @@ def run(steps, path=None, resume=None):
     objective = noisy()
     opt = fastlr.AdamW(objective.params, lr=lambda t: 0.5 / (1 + 0.1 * t))
     x, labels = objective.x[:20], objective.labels[:20]
-    callbacks = [EarlyStopping(patience=7), Plateau(patience=1, factor=0.5), *([Checkpoint(path, 5)] if path else [])]
+    callbacks = [EarlyStopping(patience=7), Plateau(patience=0, factor=0.5), *([Checkpoint(path, 5)] if path else [])]
     if resume:
         callbacks.append(Checkpoint(resume, 1000))
     history = quiet(
@@ -434,7 +434,7 @@ def test_bad_arguments_are_refused_before_any_step(more, error, message):
         (lambda: EarlyStopping(min_delta=-1), "min_delta must be"),
         (lambda: EarlyStopping(monitor="val"), "monitor must be one of 'loss', 'validation'"),
         (lambda: Plateau(factor=1.0), r"factor must be in \[0, 1\)"),
-        (lambda: Plateau(cooldown=-1), "cooldown must be >= 0"),
+        (lambda: Plateau(cooldown=-1), "cooldown must be an integer >= 0"),
         (lambda: Checkpoint("x", every=0), "every must be >= 1"),
     ],
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import fastlr
+from fastlr import schedules as S
 from fastlr.callbacks import Plateau
 from fastlr.demo import cases
 from fastlr.demo.digits import load
@@ -38,37 +39,29 @@ class Result:
     history: fastlr.History
 
 
-def exponential(peak: float, steps: int, last: float = 0.01) -> Callable[[int], float]:
-    return lambda step: peak * last ** (step / steps)
+def warmup_linear(peak: float, steps: int) -> S.Schedule:
+    """Up in a line for a tenth of the steps, then down in a line to 0: what rules that find their rate are given."""
+    warmup = max(1, steps // 10)
+    return S.linear(peak, 0.0, max(1, steps - warmup)).warmup(warmup)
 
 
-def triangular(low: float, high: float, period: int) -> Callable[[int], float]:
-    return lambda step: low + (high - low) * (1 - abs(2 * (step % period) / period - 1))
-
-
-def inverse_time(peak: float, steps: int) -> Callable[[int], float]:
-    return lambda step: peak / (1 + 9 * step / steps)
-
-
-def linear_to_zero(peak: float, steps: int) -> Callable[[int], float]:
-    return lambda step: peak * (1 - step / steps)
+def plateau() -> Plateau:
+    return Plateau(factor=0.5, patience=1, threshold=1e-3, threshold_mode="abs")
 
 
 STRATEGIES: dict[str, Strategy] = {
     "SGD, fixed": Strategy("fixed", lambda p, n: fastlr.SGD(p, lr=0.2), 1),
-    "SGD, 1/t": Strategy("decay", lambda p, n: fastlr.SGD(p, lr=inverse_time(0.3, n)), 1),
-    "SGD, exponential": Strategy("decay", lambda p, n: fastlr.SGD(p, lr=exponential(0.5, n)), 1),
+    "SGD, 1/t": Strategy("decay", lambda p, n: fastlr.SGD(p, lr=S.inverse_time(0.3, 9 / n)), 1),
+    "SGD, exponential": Strategy("decay", lambda p, n: fastlr.SGD(p, lr=S.exponential(0.5, 0.01, n)), 1),
     "SGD, warm-up and cosine": Strategy("decay", lambda p, n: fastlr.SGD(p, lr=warmup_cosine(0.5, n)), 1),
-    "SGD, triangular": Strategy("cyclical", lambda p, n: fastlr.SGD(p, lr=triangular(0.02, 0.6, n // 5)), 2),
-    "SGD, plateau": Strategy(
-        "adaptive", lambda p, n: fastlr.SGD(p, lr=0.3), 1, lambda: [Plateau(factor=0.5, patience=2, min_delta=1e-3)]
-    ),
+    "SGD, triangular": Strategy("cyclical", lambda p, n: fastlr.SGD(p, lr=S.cyclical(0.02, 0.6, n // 10)), 2),
+    "SGD, plateau": Strategy("adaptive", lambda p, n: fastlr.SGD(p, lr=0.3), 1, lambda: [plateau()]),
     "Adagrad": Strategy("adaptive", lambda p, n: fastlr.Adagrad(p, lr=0.03), 1),
     "RMSprop": Strategy("adaptive", lambda p, n: fastlr.RMSprop(p, lr=2e-3), 1),
     "Adam": Strategy("adaptive", lambda p, n: fastlr.Adam(p, lr=3e-3), 1),
     "AdamW, cosine": Strategy("adaptive", lambda p, n: fastlr.AdamW(p, lr=warmup_cosine(5e-3, n)), 1),
-    "Prodigy": Strategy("LR-free", lambda p, n: fastlr.Prodigy(p, lr=linear_to_zero(1.0, n)), 0),
-    "D-Adapt Adam": Strategy("LR-free", lambda p, n: fastlr.DAdaptAdam(p, lr=linear_to_zero(1.0, n)), 0),
+    "Prodigy": Strategy("LR-free", lambda p, n: fastlr.Prodigy(p, lr=warmup_linear(1.0, n)), 0),
+    "D-Adapt Adam": Strategy("LR-free", lambda p, n: fastlr.DAdaptAdam(p, lr=warmup_linear(1.0, n)), 0),
 }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import fastlr
+from fastlr import schedules as S
 from fastlr.buffers import Array
 from fastlr.demo import plain
 
@@ -59,27 +59,7 @@ RULES = {
 }
 
 
-def warmup_cosine(peak: float, steps: int, *, warmup: float = 0.05, floor: float = 0.01) -> Callable[[int], float]:
-    """The learning rate as a function of the 0-based step: up in a line, then down half a cosine.
-
-    Parameters
-    ----------
-    peak : float
-        The highest rate.
-    steps : int
-        Length of the whole schedule.
-    warmup : float, default 0.05
-        Share of the steps on the way up.
-    floor : float, default 0.01
-        The last rate, as a share of `peak`.
-    """
-    rising = max(1, round(warmup * steps))
-    falling = max(1, steps - rising)
-
-    def lr(step: int) -> float:
-        if step < rising:
-            return peak * (step + 1) / rising
-        done = min(1.0, (step + 1 - rising) / falling)
-        return peak * (floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2)
-
-    return lr
+def warmup_cosine(peak: float, steps: int) -> S.Schedule:
+    """Up in a line for a twentieth of the steps, then down half a cosine to a hundredth of the peak at the last."""
+    warmup = max(1, round(0.05 * steps))
+    return S.cosine(peak, 0.01 * peak, max(2, steps - warmup), endpoint="inclusive").warmup(warmup)

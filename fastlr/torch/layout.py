@@ -16,6 +16,7 @@ REAL: dict[Any, tuple[Any, int]] = {  # the kernels' type, and how many an eleme
     torch.float64: (np.dtype(np.float64), 1),
     torch.complex64: (np.dtype(np.float32), 2),
     torch.complex128: (np.dtype(np.float64), 2),
+    torch.int64: (np.dtype(np.int64), 1),  # counts of steps, a row each
 }
 
 
@@ -45,7 +46,7 @@ def refuse(name: str, p: Any) -> None:
     if is_traceable_wrapper_subclass(p):
         local = "; give the optimizer its to_local()" if hasattr(p, "to_local") else ""
         raise TypeError(f"{name} must be a plain tensor, got {type(p).__name__}, which has no memory of its own{local}")
-    if p.dtype not in REAL:
+    if p.dtype not in REAL or p.dtype is torch.int64:
         raise TypeError(
             f"{name} must be float32, float64, complex64 or complex128, got {p.dtype}; "
             "keep the parameters in float32 and use autocast"

@@ -32,12 +32,14 @@ class Row(NamedTuple):
     """How an optimizer of torch's is one of ours.
 
     `choose` gives the class for a group. `keys` has torch's name for each of our states, by letter; `numbers` what
-    torch keeps beside them: where it comes from, and its first value, of the group.
+    torch keeps beside them: where it comes from, and its first value, of the group. `whole` are those that it saves as
+    integers.
     """
 
     choose: Callable[[Mapping[str, Any]], type[Rule]]
     keys: Mapping[str, str]
     numbers: Mapping[str, tuple[int, Callable[[Mapping[str, Any]], float]]]
+    whole: tuple[str, ...] = ()
 
 
 class Chosen(NamedTuple):
@@ -70,7 +72,22 @@ class Bound(NamedTuple):
     tensors: _core.Tensors
     maximize: bool
     inputs: Callable[[Sequence[Any], float], Sequence[Any]] | None
-    rebind: bool  # whether `inputs` holds hyper-parameters of its own
+    members: list[Member]
+
+    @property
+    def sparse(self) -> bool:
+        return bool(self.kind[-1])
+
+
+class Moved(Exception):
+    """A gradient is sparse that was dense, or dense that was sparse: bind again."""
+
+
+class Work(NamedTuple):
+    """What a plan has to do in this step."""
+
+    step: Callable[..., _core.Report]  # of scale, clip_norm, nonfinite and then
+    norm: Callable[[], float]
 
 
 def plain(x: Any) -> Any:
@@ -101,6 +118,8 @@ class Step(torch.optim.Optimizer):
     """
 
     row: ClassVar[Row]
+    own: ClassVar[bool] = False
+    """Whether the rule is one that torch does not have."""
     _step_supports_amp_scaling = True
 
     def __init__(
@@ -149,6 +168,8 @@ class Step(torch.optim.Optimizer):
         values = defaults_of(cls) | {name: plain(own[name]) for name in cls.checks() if name in own}
         group = Group(f"param_groups[{k}].", cls.checks(), values, [False])
         group.check()
+        if callable(group.lr):
+            raise TypeError(f"param_groups[{k}].lr must be a number; use torch's schedulers, or schedule.to_torch(opt)")
         decoupled = own.get("decoupled_weight_decay", False)
         decay = (0.0, float(group.weight_decay)) if decoupled else cls.decay(group)
         cls.kernel(group)
@@ -164,7 +185,7 @@ class Step(torch.optim.Optimizer):
             if now == self._seen[k] and not self._tensors[k]:
                 continue
             chosen = self._choose(k, group)
-            if chosen.kind != self._chosen[k].kind or any(bound.rebind for bound in self._bound):
+            if chosen.kind != self._chosen[k].kind or any(bound.inputs for bound in self._bound):
                 self._census = None
                 return
             self._chosen[k] = chosen
@@ -178,7 +199,7 @@ class Step(torch.optim.Optimizer):
 
     def _set_group(self, bound: Bound, k: int) -> None:
         chosen = self._chosen[k]
-        if chosen.kind == bound.kind[:-1]:
+        if chosen.kind == bound.kind[:-2]:
             bound.plan.set_group(k, chosen.group.lr, *chosen.decay, chosen.cls.kernel(chosen.group))
 
     def _name(self, group: int, k: int) -> str:
@@ -191,6 +212,8 @@ class Step(torch.optim.Optimizer):
 
     def _bind(self) -> None:
         """Makes the plans, and the state of parameters that have a gradient for the first time."""
+        self._keep()
+        sparse = {id(m.p) for bound in self._bound if bound.sparse for m in bound.members if m.p.grad is None}
         self._census, self._bound = None, []
         self._chosen = [self._choose(k, group) for k, group in enumerate(self.param_groups)]
         self._seen, self._tensors = [[] for _ in self.param_groups], [False for _ in self.param_groups]
@@ -205,18 +228,22 @@ class Step(torch.optim.Optimizer):
                     waiting.append(p)
                 elif p.numel():
                     refuse(name := self._name(k, j), p)
-                    kind = (*self._chosen[k].kind, p.dtype)
+                    rows = id(p) in sparse or (p.grad is not None and p.grad.layout is torch.sparse_coo)
+                    kind = (*self._chosen[k].kind, p.dtype, rows)
                     slot = self.state[p] if self._chosen[k].states or self.row.numbers else {}
                     buckets.setdefault(kind, []).append(Member(name, k, p, slot))
+        self._check_shared()
         bound = [self._bind_bucket(kind, members) for kind, members in buckets.items()]
         self._census = _core.Census(self.param_groups, self.state, waiting)
         self._bound = bound
 
     def _bind_bucket(self, kind: tuple[Any, ...], members: list[Member]) -> Bound:
-        cls, rule, states, maximize, _ = kind
+        cls, rule, states, maximize, _, sparse = kind
         row = self.row
-        shaped = overrides(cls, "derived") or overrides(cls, "layout")
+        shaped = overrides(cls, "derived") or overrides(cls, "layout") or sparse or bool(cls.per_row)
         arrays = [run_of(m.p) for m in members]
+        if sparse:
+            self._check_sparse(cls, members)
         if shaped:
             for m in members:
                 if not m.p.is_contiguous() or m.p.is_complex():
@@ -227,17 +254,19 @@ class Step(torch.optim.Optimizer):
             arrays = [a.reshape(m.p.shape) for a, m in zip(arrays, members, strict=True)]
         structure = structure_of(arrays)
         structure.names = [m.name.removeprefix("params") for m in members]
-        state = {}
         fresh = [not any(isinstance(m.slot.get(row.keys[key]), torch.Tensor) for key in states) for m in members]
         for m in members:
             for key, (_, first) in row.numbers.items():
                 self._fill_number(m, key, first(self.param_groups[m.group]))
+        state = {}
         for key in states:
             self._fill(cls, key, members)
-            layout = cls.layout(key, structure)
+            empty = cls.layout(key, structure).arrays
             state[key] = [
-                empty if (x := m.slot.get(row.keys[key])) is None else run_of(x).reshape(empty.shape)
-                for m, empty in zip(members, layout.arrays, strict=True)
+                none
+                if (x := m.slot.get(row.keys[key])) is None
+                else run_of(x).reshape(tuple(x.shape) if shaped else -1)
+                for m, none in zip(members, empty, strict=True)
             ]
         pieces = [Piece(k, 0, a.size, m.group) for k, (a, m) in enumerate(zip(arrays, members, strict=True))]
         groups = [chosen.group for chosen in self._chosen]
@@ -249,16 +278,71 @@ class Step(torch.optim.Optimizer):
             [m.slot for m in members],
             tuple(row.keys[key] for key in states),
             numbers,
-            functools.partial(self._conform, members),
+            functools.partial(self._conform, cls, members),
         )
         plan.attach(tensors)
         if not row.numbers:  # all that torch knows of the past is whether there is state
             plan.set_steps(0, [0 if new else 1 for new in fresh], [])
         derived = cls.derived(structure, state, pieces, groups)
-        bound = Bound(kind, plan, tensors, maximize, derived and over_arrays(derived), derived is not None)
+        bound = Bound(kind, plan, tensors, maximize, derived and over_arrays(derived), members)
+        self._give_back(bound)
         for k in range(len(groups)):
             self._set_group(bound, k)
         return bound
+
+    def _check_sparse(self, cls: type[Rule], members: Sequence[Member]) -> None:
+        for m in members:
+            name = grad_name(m.name)
+            if not cls.by_rows:
+                raise TypeError(f"{name} must be dense for {type(self).__name__}, got a sparse one; use to_dense()")
+            if m.p.dim() != 2:
+                raise ValueError(f"{name} must be that of a table to be sparse, got shape {tuple(m.p.shape)}")
+            group = self._chosen[m.group].group
+            for other in ("weight_decay", "momentum"):
+                if getattr(group, other, 0) and not self.own:
+                    raise ValueError(
+                        f"{other} must be 0 with sparse gradients, got {getattr(group, other)}: it would move rows "
+                        "that have none"
+                    )
+
+    def _check_shared(self) -> None:
+        for name in self._chosen[0].cls.shared:
+            values = [getattr(chosen.group, name) for chosen in self._chosen]
+            if values.count(values[0]) != len(values):
+                raise ValueError(
+                    f"param_groups: {name} must be the same in all, which share one estimate, got {values}"
+                )
+
+    # ---- numbers that a rule carries, where torch has no place for them ---------------------------------------------
+
+    def _carried(self, bound: Bound) -> tuple[int, str]:
+        """How many are kept in "numbers", beside the state of a tensor or in a group, and by what."""
+        if any(source == CARRIED for source, _ in self.row.numbers.values()):
+            return 0, ""
+        return _core.carried(bound.kind[1])
+
+    def _keep(self) -> None:
+        """Puts them where `state_dict` finds them."""
+        for bound in self._bound:
+            count, keeper = self._carried(bound)
+            rows = bound.plan.numbers
+            if count and keeper == "tensor":
+                for m, row in zip(bound.members, rows, strict=True):
+                    m.slot["numbers"] = torch.tensor(row, dtype=torch.float64)
+            elif count:
+                for k, group in enumerate(self.param_groups):
+                    group["numbers"] = rows[k if keeper == "group" else 0]
+
+    def _give_back(self, bound: Bound) -> None:
+        """Takes them from there."""
+        count, keeper = self._carried(bound)
+        if count:
+            places = [m.slot for m in bound.members] if keeper == "tensor" else self.param_groups
+            rows = [list(map(float, place.get("numbers", [0.0] * count))) for place in places]
+            rows = rows[: len(bound.plan.numbers)]
+            bound.plan.set_steps(bound.plan.step_count, bound.plan.steps_made, rows)
+
+    # ---- state ------------------------------------------------------------------------------------------------------
 
     def _fill(self, cls: type[Rule], key: str, members: Sequence[Member]) -> None:
         """Checks a state of some parameters, and makes it where there is none."""
@@ -269,7 +353,7 @@ class Step(torch.optim.Optimizer):
             if x is None and like is not None:
                 missing.append(m)
             elif x is not None and like is not None:
-                check_state(f"state[{torch_key!r}] of {m.name}", x, m.p, tuple(like.shape))
+                check_state(f"state[{torch_key!r}] of {m.name}", x, like, m.p)
                 if strides_of(x) != strides_of(like) or not is_dense(x):
                     m.slot[torch_key] = laid_like(x, like)
         if not missing:
@@ -289,10 +373,12 @@ class Step(torch.optim.Optimizer):
                 self._fresh.append((m.slot, key))
             m.slot[key] = torch.tensor(value, dtype=dtype)
 
-    def _conform(self, members: Sequence[Member], k: int, g: Any) -> Any:
+    def _conform(self, cls: type[Rule], members: Sequence[Member], k: int, g: Any) -> Any:
         """A gradient in the place of one that is not as its parameter, or the error that says what is wrong with it."""
         m = members[k]
-        name = m.name.replace("params", "grads", 1) if m.name.startswith("params") else f"the gradient of {m.name}"
+        name = grad_name(m.name)
+        if g.layout is torch.sparse_coo and cls.by_rows:
+            raise Moved
         if g.layout is not torch.strided:
             raise TypeError(f"{name} must be dense for {type(self).__name__}, got layout {g.layout}; use to_dense()")
         if g.device.type != "cpu" or g.dtype != m.p.dtype or g.shape != m.p.shape:
@@ -366,10 +452,15 @@ class Step(torch.optim.Optimizer):
                 self._bind()
                 for bound in self._bound:
                     bound.tensors.unchanged()
-            grads = [bound.tensors.collect() for bound in self._bound]
-            live = [(bound, found) for bound, found in zip(self._bound, grads, strict=True) if any_of(found)]
-            if live:
-                self.report = self._run(live, scale, clip)
+            try:
+                work = self._collect()
+            except Moved:
+                self._bind()
+                for bound in self._bound:
+                    bound.tensors.unchanged()
+                work = self._collect()
+            if work:
+                self.report = self._run(work, scale, clip)
         except BaseException:
             self._undo_fresh()
             raise
@@ -378,35 +469,72 @@ class Step(torch.optim.Optimizer):
                 self._undo_fresh()
             self._fresh.clear()
 
-    def _run(self, live: Sequence[tuple[Bound, list[Any]]], scale: float, clip: float) -> _core.Report:
+    def _collect(self) -> list[Work]:
+        """What the plans that were given a gradient have to do."""
+        work = []
+        for bound in self._bound:
+            if bound.sparse:
+                rows, grads = self._sparse_grads(bound)
+                step = functools.partial(bound.plan.step_rows, rows, grads)
+                norm = functools.partial(bound.plan.norm_rows, rows, grads)
+                made = functools.partial(_step_rows, step, bound.maximize)
+            else:
+                grads = bound.tensors.collect()
+                norm = functools.partial(bound.plan.norm, grads)
+                made = functools.partial(_step, functools.partial(bound.plan.step, grads), bound.maximize, bound.inputs)
+            if any_of(grads):
+                work.append(Work(made, norm))
+        return work
+
+    def _sparse_grads(self, bound: Bound) -> tuple[list[Any], list[Any]]:
+        """Rows and gradients of each, as arrays."""
+        rows: list[Any] = []
+        grads: list[Any] = []
+        for m in bound.members:
+            g = m.p.grad
+            if g is None:
+                rows.append(None)
+                grads.append(None)
+                continue
+            if g.layout is not torch.sparse_coo:
+                raise Moved
+            if g.sparse_dim() != 1 or g.dtype != m.p.dtype or g.shape != m.p.shape:
+                raise TypeError(
+                    f"{grad_name(m.name)} must be rows of its parameter's {tuple(m.p.shape)} in {m.p.dtype}, got "
+                    f"{g.dtype} of shape {tuple(g.shape)} with {g.sparse_dim()} sparse dimensions"
+                )
+            rows.append(g._indices()[0].numpy())
+            grads.append(g._values().detach().contiguous().numpy())
+        return rows, grads
+
+    def _run(self, work: Sequence[Work], scale: float, clip: float) -> _core.Report:
         """One step of all plans, or, with an error, of none: each asks the next before it writes."""
         nonfinite = NONFINITE[self.nonfinite]
-        if len(live) == 1:
-            bound, grads = live[0]
-            return bound.plan.step(grads, scale, bound.maximize, clip, False, nonfinite, bound.inputs)
-        return self._run_several(live, scale, clip, nonfinite)
-
-    def _run_several(
-        self, live: Sequence[tuple[Bound, list[Any]]], scale: float, clip: float, nonfinite: int
-    ) -> _core.Report:
+        if len(work) == 1:
+            return work[0].step(scale, clip, nonfinite, None)
         if clip >= 0 or nonfinite != _core.PROPAGATE:
-            norms = [bound.plan.norm(grads) for bound, grads in live]
-            for norm, (bound, grads) in zip(norms, live, strict=True):
+            norms = [one.norm() for one in work]
+            for norm, one in zip(norms, work, strict=True):
                 if not math.isfinite(norm) and nonfinite != _core.PROPAGATE:  # this one skips or raises for all
-                    return bound.plan.step(grads, scale, bound.maximize, -1.0, False, nonfinite, bound.inputs)
+                    return one.step(scale, -1.0, nonfinite, None)
             norm = scale * math.hypot(*norms)
             if clip >= 0 and not norm + 1e-6 <= clip:
                 scale *= clip / (norm + 1e-6)
-        step: Callable[[], Any] | None = None
-        for bound, grads in reversed(live):
-            step = functools.partial(
-                bound.plan.step, grads, scale, bound.maximize, -1.0, False, _core.PROPAGATE, bound.inputs, step
-            )
-        assert step is not None
-        report: _core.Report = step()
+        then: Callable[[], Any] | None = None
+        for one in reversed(work):
+            then = functools.partial(one.step, scale, -1.0, _core.PROPAGATE, then)
+        assert then is not None
+        report: _core.Report = then()
         return report
 
     # ---- checkpoints ------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        self._keep()
+        saved: dict[str, Any] = super().state_dict()
+        for slot in saved["state"].values() if self.row.whole else ():
+            slot.update({key: int(slot[key]) for key in self.row.whole if key in slot})
+        return saved
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over what `state_dict` returned, of this class or of torch's.
@@ -444,10 +572,20 @@ class Step(torch.optim.Optimizer):
             if isinstance(x, Held):
                 x = x.x.detach().cpu()
                 if key in letters and (like := layout_of(cls, letters[key], p)) is not None:
-                    check_state(f"state[{key!r}] of {self._name(group, k)}", x, p, tuple(like.shape))
+                    check_state(f"state[{key!r}] of {self._name(group, k)}", x, like, p)
                 x = laid_like(x, p) if x.shape == p.shape else x.clone()
             taken[key] = x
         return taken
+
+
+def _step(step: Any, maximize: bool, inputs: Any, scale: float, clip: float, nonfinite: int, then: Any) -> _core.Report:
+    report: _core.Report = step(scale, maximize, clip, False, nonfinite, inputs, then)
+    return report
+
+
+def _step_rows(step: Any, maximize: bool, scale: float, clip: float, nonfinite: int, then: Any) -> _core.Report:
+    report: _core.Report = step(scale, maximize, clip, nonfinite, then)
+    return report
 
 
 _with_hooks = torch.optim.Optimizer.profile_hook_step(Step._step)
@@ -494,6 +632,8 @@ def defaults_of(cls: type[Rule]) -> dict[str, Any]:
 
 def layout_of(cls: type[Rule], key: str, p: Any) -> Any:
     """A tensor of which a state has shape, dtype and strides; None if `p` has no such state."""
+    if extent := cls.per_row.get(key):
+        return p.new_empty(p.shape[:1], dtype=torch.int64 if extent == "count" else p.dtype)
     if not overrides(cls, "layout"):
         return p
     (shape,) = [a.shape for a in cls.layout(key, structure_like(tuple(p.shape))).arrays]
@@ -504,14 +644,20 @@ def structure_like(shape: tuple[int, ...]) -> Structure:
     return One(np.empty(shape, np.float32), "")
 
 
-def check_state(name: str, x: Any, p: Any, shape: tuple[int, ...]) -> None:
+def check_state(name: str, x: Any, like: Any, p: Any) -> None:
     """Raises the error that says why a state does not fit its parameter."""
     if not isinstance(x, torch.Tensor):
         raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
-    if x.dtype != p.dtype:
+    if x.dtype != like.dtype:
         raise TypeError(
-            f"{name} must be {p.dtype} like the parameter, got {x.dtype}; nothing is converted silently - make the "
-            "optimizer after model.to(dtype), or convert the checkpoint"
+            f"{name} must be {like.dtype} for the parameter's {p.dtype}, got {x.dtype}; nothing is converted "
+            "silently - make the optimizer after model.to(dtype), or convert the checkpoint"
         )
-    if tuple(x.shape) != shape:
-        raise ValueError(f"{name} must have shape {shape} for the parameter's {tuple(p.shape)}, got {tuple(x.shape)}")
+    if x.shape != like.shape:
+        raise ValueError(
+            f"{name} must have shape {tuple(like.shape)} for the parameter's {tuple(p.shape)}, got {tuple(x.shape)}"
+        )
+
+
+def grad_name(name: str) -> str:
+    return name.replace("params", "grads", 1) if name.startswith("params") else f"the gradient of {name}"

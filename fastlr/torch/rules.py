@@ -12,22 +12,6 @@ import fastlr
 from fastlr.optimizer import Optimizer as Rule
 from fastlr.torch.optimizer import CARRIED, COUNTED, SHARE, Row, Step
 
-__all__ = [
-    "ASGD",
-    "SGD",
-    "Adadelta",
-    "Adafactor",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Muon",
-    "NAdam",
-    "RAdam",
-    "RMSprop",
-    "Rprop",
-]
-
 STEP = {"step": (COUNTED, lambda group: 0.0)}
 MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
 
@@ -37,20 +21,45 @@ def _optimizer(
     rule: type[Rule] | Callable[[Mapping[str, Any]], type[Rule]],
     keys: Mapping[str, str],
     numbers: Mapping[str, Any] = STEP,
+    whole: tuple[str, ...] = (),
 ) -> Any:
     """The class of torch of this name, with our step."""
     base = getattr(torch.optim, name)
     choose = (lambda group: rule) if isinstance(rule, type) else rule
-    own = inspect.signature(base.__init__).parameters.values()
-    ours = [x for x in inspect.signature(Step.__init__).parameters.values() if x.kind is x.KEYWORD_ONLY]
-    signature = inspect.Signature([*list(own)[1:], *ours])
     doc = f"`torch.optim.{name}` with fastlr's step: same arguments, state and checkpoints. See `fastlr.torch`."
-    made = type(
-        name,
-        (Step, base),
-        {"__doc__": doc, "__module__": __name__, "__signature__": signature, "row": Row(choose, keys, numbers)},
-    )
-    return made
+    return _class(name, base, doc, list(inspect.signature(base).parameters.values()), Row(choose, keys, numbers, whole))
+
+
+def _class(name: str, base: Any, doc: str, arguments: list[inspect.Parameter], row: Row) -> Any:
+    ours = [x for x in inspect.signature(Step.__init__).parameters.values() if x.kind is x.KEYWORD_ONLY]
+    signature = inspect.Signature([*arguments, *ours])
+    return type(name, (Step, base), {"__doc__": doc, "__module__": __name__, "__signature__": signature, "row": row})
+
+
+class Own(torch.optim.Optimizer):
+    """A rule that torch does not have, as the base class of its optimizer."""
+
+    __signature__: inspect.Signature
+    own = True
+
+    def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        given = type(self).__signature__.bind(params, *args, **kwargs)
+        given.apply_defaults()
+        own = [name for name, x in type(self).__signature__.parameters.items() if x.kind is x.POSITIONAL_OR_KEYWORD]
+        super().__init__(params, {name: given.arguments[name] for name in own[1:]})
+
+
+def _own(rule: type[Rule]) -> Any:
+    """An optimizer with the names of fastlr's: hyper-parameters, and states by letter."""
+    given = inspect.signature(rule).parameters
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    names = [name for name in given if name in rule.checks()]
+    arguments = [given["params"].replace(annotation=inspect.Parameter.empty)]
+    arguments += [inspect.Parameter(name, kind, default=given[name].default) for name in [*names]]
+    arguments += [inspect.Parameter("maximize", kind, default=False)]
+    keys = {key: key for key in (*rule.states, *rule.optional_states)}
+    doc = f"`fastlr.{rule.__name__}` as an optimizer of torch. See `fastlr.torch`."
+    return _class(rule.__name__, Own, doc, arguments, Row(lambda group: rule, keys, STEP))
 
 
 def _adam(group: Mapping[str, Any]) -> type[Rule]:
@@ -75,3 +84,35 @@ ASGD = _optimizer(
 SGD = _optimizer("SGD", fastlr.SGD, {"b": "momentum_buffer"}, {})
 Muon = _optimizer("Muon", fastlr.Muon, {"b": "momentum_buffer"}, {})
 Adafactor = _optimizer("Adafactor", fastlr.Adafactor, {"r": "row_var", "c": "col_var", "v": "variance"})
+SparseAdam = _optimizer("SparseAdam", fastlr.SparseAdam, MOMENTS, STEP, ("step",))
+
+AMSGrad = _own(fastlr.AMSGrad)
+AdEMAMix = _own(fastlr.AdEMAMix)
+AdaBelief = _own(fastlr.AdaBelief)
+AdamHD = _own(fastlr.AdamHD)
+Adan = _own(fastlr.Adan)
+Adopt = _own(fastlr.Adopt)
+DAdaptAdam = _own(fastlr.DAdaptAdam)
+DAdaptSGD = _own(fastlr.DAdaptSGD)
+DoG = _own(fastlr.DoG)
+DoWG = _own(fastlr.DoWG)
+FTRL = _own(fastlr.FTRL)
+LAMB = _own(fastlr.LAMB)
+LARS = _own(fastlr.LARS)
+LDoG = _own(fastlr.LDoG)
+LaProp = _own(fastlr.LaProp)
+LazyAdam = _own(fastlr.LazyAdam)
+Lion = _own(fastlr.Lion)
+MADGRAD = _own(fastlr.MADGRAD)
+NovoGrad = _own(fastlr.NovoGrad)
+Prodigy = _own(fastlr.Prodigy)
+QHAdam = _own(fastlr.QHAdam)
+QHM = _own(fastlr.QHM)
+RowAdagrad = _own(fastlr.RowAdagrad)
+SGDHD = _own(fastlr.SGDHD)
+ScheduleFreeAdamW = _own(fastlr.ScheduleFreeAdamW)
+ScheduleFreeSGD = _own(fastlr.ScheduleFreeSGD)
+SignSGD = _own(fastlr.SignSGD)
+Signum = _own(fastlr.Signum)
+StableAdamW = _own(fastlr.StableAdamW)
+Yogi = _own(fastlr.Yogi)
