@@ -29,6 +29,7 @@ from fastlr.hypergradient import SGDHD, AdamHD
 from fastlr.laprop import LaProp
 from fastlr.layerwise import LAMB, LARS, NovoGrad, StableAdamW
 from fastlr.madgrad import MADGRAD
+from fastlr.mechanic import mechanize
 from fastlr.muon import Muon
 from fastlr.nadam import NAdam
 from fastlr.newton import Newton, NewtonCG
@@ -118,6 +119,7 @@ __all__ = [
     "get_num_threads",
     "hutchinson",
     "isa",
+    "mechanize",
     "num_threads",
     "rows_of",
     "schedules",

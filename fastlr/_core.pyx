@@ -139,6 +139,24 @@ cdef extern from "fastlr.h" nogil:
     void fastlr_widen(fastlr_format, size_t n, const void *codes, const void *beside, float *x)
     void fastlr_narrow(fastlr_format, size_t n, const float *x, void *codes, void *beside, uint64_t key)
 
+    const int FASTLR_MECHANIC_BETAS
+
+    ctypedef struct fastlr_mechanic:
+        int count
+        double beta[8]
+        double s_init, decay, eps
+
+    ctypedef struct fastlr_mechanic_state:
+        double s[8]
+        double r[8]
+        double m[8]
+        double v[8]
+
+    fastlr_mechanic_state fastlr_mechanic_next(
+        const fastlr_mechanic *, fastlr_mechanic_state, const fastlr_sums *
+    )
+    double fastlr_mechanic_scale(const fastlr_mechanic *, const fastlr_mechanic_state *)
+
     ctypedef struct fastlr_rows:
         size_t rows, width
         void *p
@@ -568,6 +586,7 @@ cdef class Plan:
     cdef fastlr_extent extents[5]  # what each state has
     cdef bint rows_only           # whether the rule is one for step_rows() alone
     cdef RowStep row_step         # None before the first step_rows()
+    cdef Plan tuner               # a `Tuner` that scales the steps, or None
     cdef Tensors tensors          # None where gradients come as arrays
 
     def __cinit__(
@@ -740,18 +759,34 @@ cdef class Plan:
 
     @property
     def numbers(self):
-        """What the rule carries from step to step: a list a tensor, or whatever the rule's scope is."""
+        """What is carried from step to step: a list a tensor, or whatever the rule's scope is; then the tuner's."""
+        return self.own_numbers() + ([] if self.tuner is None else self.tuner.numbers)
+
+    cdef list own_numbers(self):
         cdef const fastlr_rule *rule = fastlr_find_rows(self.rule.encode(), self.dtype)
         if rule.carry == 0:
             return []
         cells = 1 if rule.scope == FASTLR_MODEL else self.groups if rule.scope == FASTLR_GROUP else self.count
         return [[self.carry[k * <size_t>FASTLR_CARRY + j] for j in range(<size_t>rule.carry)] for k in range(cells)]
 
+    @property
+    def scale(self):
+        """What the tuner has found."""
+        return 1.0 if self.tuner is None else self.tuner.scale
+
+    def tune(self, Plan tuner):
+        """Has the steps scaled by a `Tuner` of the same parameters, whose states and numbers come after these."""
+        self.tuner = tuner
+
     cpdef set_steps(self, int64_t step_count, list made, list numbers):
         cdef size_t k
         self.step_count = step_count
         for k in range(self.entries):
             self.t[k] = made[k]
+        if self.tuner is not None:
+            own = len(self.own_numbers())
+            self.tuner.set_steps(step_count, made, numbers[own:])
+            numbers = numbers[:own]
         for k, row in enumerate(numbers):
             for j, x in enumerate(row):
                 self.carry[k * <size_t>FASTLR_CARRY + j] = x
@@ -761,21 +796,25 @@ cdef class Plan:
 
         In C from the first write on, so that not even Ctrl-C can come between.
         """
-        cdef size_t k, pinned = 0, count = self.entries * self.loaded
+        cdef size_t k, pinned = 0, own = self.entries * self.loaded
+        cdef size_t count = own + (0 if self.tuner is None else self.entries * self.tuner.loaded)
         cdef Py_buffer *source = <Py_buffer *>new_array(count, sizeof(Py_buffer))
+        cdef Py_buffer *place
         try:
             for arrays in state.values():
                 for x in arrays:
-                    if pinned == count or not pin(x, &source[pinned], self.kind_of(self.entries + pinned), False):
+                    kind = self.kind_of(self.entries + pinned) if pinned < own else self.kind
+                    if pinned == count or not pin(x, &source[pinned], kind, False):
                         raise TypeError("state must be arrays of the parameters' dtype")
                     pinned += 1
-                    if source[pinned - 1].len != self.views[self.entries + pinned - 1].len:
+                    if source[pinned - 1].len != self.state_view(pinned - 1).len:
                         raise ValueError("state must have the parameters' sizes")
             if pinned != count or len(made) != <Py_ssize_t>self.entries:
                 raise ValueError("state must have one array for each state and parameter")
             PyErr_CheckSignals()
             for k in range(count):
-                memcpy(self.views[self.entries + k].buf, source[k].buf, <size_t>source[k].len)
+                place = self.state_view(k)
+                memcpy(place.buf, source[k].buf, <size_t>source[k].len)
             self.set_steps(step_count, made, numbers)
             for target, items in updates:
                 (<dict>target).update(items)
@@ -783,6 +822,11 @@ cdef class Plan:
             for k in range(pinned):
                 PyBuffer_Release(&source[k])
             PyMem_Free(source)
+
+    cdef Py_buffer *state_view(self, size_t k) noexcept:
+        """The k-th array of the states, the tuner's after the own."""
+        cdef size_t own = self.entries * self.loaded
+        return &self.views[self.entries + k] if k < own else &self.tuner.views[self.entries + k - own]
 
     def attach(self, Tensors tensors):
         """Gradients come from `tensors` from now on, and numbers are kept there."""
@@ -883,6 +927,8 @@ cdef class Plan:
                     self.take_inputs(inputs(grads, scale), &taken)
                     live = self.lay(rule)
                 self.ready(rule, live, scale)
+                if self.tuner is not None:
+                    self.tuner.attend(self, taken, zero, scale)
             report = self.report(norm, skip)
             report.grad_norms = None if norms is None else tuple(norms)
             PyErr_CheckSignals()
@@ -895,8 +941,12 @@ cdef class Plan:
                         if self.given[k]:
                             memset(self.grads[k].buf, 0, <size_t>self.grads[k].len)
             else:
+                if self.tuner is not None:
+                    self.tuner.begin()
                 self.run(rule, live, zero)
                 self.close(rule, live)
+                if self.tuner is not None:
+                    self.tuner.end()
         finally:
             for k in range(taken):
                 if self.given[k]:
@@ -1273,6 +1323,16 @@ cdef class Plan:
         if self.tensors is not None:
             self.tensors.write_numbers(self)
 
+    cdef int attend(self, Plan other, size_t taken, bint zero, double scale) except -1:
+        """Of a `Tuner`: all of its part in a step of the other plan that may fail."""
+        return 0
+
+    cdef void begin(self) noexcept:
+        """Before the other's step."""
+
+    cdef void end(self) noexcept:
+        """After it."""
+
     def step_rows(self, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite, then=None):
         """One update of some rows. `rows` and `grads` have an array, or None, for each entry; `then` as in `step`."""
         return self.for_rows().step(self, rows, grads, grad_scale, maximize, clip_norm, nonfinite, then)
@@ -1568,6 +1628,74 @@ cdef class Factored(Plan):
     cdef void run(self, const fastlr_rule *rule, size_t live, bint zero) noexcept:
         with nogil:
             fastlr_factored_run(rule, self.spans, self.live, live, zero, self.work, threads)
+
+
+@cython.final
+cdef class Tuner(Plan):
+    """The plan of the rule "mechanic", which scales the steps of another plan of the same parameters: `Plan.tune`.
+
+    It has no steps of its own.
+    """
+    cdef fastlr_mechanic hyper
+    cdef fastlr_mechanic_state now, following
+    cdef size_t live
+
+    def set_tuning(self, tuple betas, double s_init, double s_decay, double eps):
+        """The factors and numbers of `fastlr.mechanize`, before the first step."""
+        if not 0 < len(betas) <= FASTLR_MECHANIC_BETAS:
+            raise ValueError(f"betas must be 1 to {FASTLR_MECHANIC_BETAS} numbers, got {len(betas)}")
+        self.hyper.count, self.hyper.s_init, self.hyper.decay, self.hyper.eps = len(betas), s_init, s_decay, eps
+        for k, b in enumerate(betas):
+            self.hyper.beta[k] = b
+
+    @property
+    def numbers(self):
+        """Those of the rule, then s, r, m and v of every factor."""
+        cdef fastlr_mechanic_state *x = &self.now
+        n = range(self.hyper.count)
+        return self.own_numbers() + [[x.s[k] for k in n], [x.r[k] for k in n], [x.m[k] for k in n], [x.v[k] for k in n]]
+
+    @property
+    def scale(self):
+        return fastlr_mechanic_scale(&self.hyper, &self.now)
+
+    cpdef set_steps(self, int64_t step_count, list made, list numbers):
+        own = len(numbers) - 4
+        Plan.set_steps(self, step_count, made, numbers[:own])
+        for k in range(self.hyper.count):
+            self.now.s[k], self.now.r[k], self.now.m[k], self.now.v[k] = [row[k] for row in numbers[own:]]
+
+    cdef int attend(self, Plan other, size_t taken, bint zero, double scale) except -1:
+        cdef const fastlr_rule *rule = fastlr_find(self.rule.encode(), self.dtype)
+        cdef size_t k
+        memcpy(self.grads, other.grads, 2 * self.entries * sizeof(Py_buffer))  # the other's to release
+        memcpy(self.given, other.given, 2 * self.entries * sizeof(bint))
+        memcpy(self.grad_kinds, other.grad_kinds, 2 * self.entries)
+        memcpy(self.factors, other.factors, self.groups * sizeof(double))
+        self.storing.flush = other.storing.flush
+        self.check_overlap(taken, zero)
+        self.live = self.lay(rule)
+        self.following = self.now
+        if self.live:
+            Plan.ready(self, rule, self.live, scale)
+            self.following = fastlr_mechanic_next(&self.hyper, self.now, self.found)
+        for k in range(self.groups):
+            self.hypers[k].rule[0] = fastlr_mechanic_scale(&self.hyper, &self.following)
+        return self.prepare(rule, self.live, scale, self.found)
+
+    cdef void begin(self) noexcept:
+        """Where a parameter was before its first step."""
+        cdef const fastlr_span *s
+        for k in range(self.live):
+            s = &self.spans[k]
+            if self.t[self.pieces[self.laid[k]].entry] == 0:
+                memcpy(s.s[1], s.p, s.n * (sizeof(float) if self.kind == c"f" else sizeof(double)))
+
+    cdef void end(self) noexcept:
+        cdef const fastlr_rule *rule = fastlr_find(self.rule.encode(), self.dtype)
+        self.now = self.following
+        self.run(rule, self.live, False)
+        self.close(rule, self.live)
 
 
 ONE = 1.0

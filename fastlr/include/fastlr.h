@@ -216,6 +216,23 @@ typedef struct {
 /* One metric: the next state. */
 fastlr_plateau_state fastlr_plateau_next(const fastlr_plateau *, fastlr_plateau_state, double metric);
 
+/* ---- mechanic.c: the scale that the rule "mechanic" gives another's steps ---- */
+
+enum { FASTLR_MECHANIC_BETAS = 8 };
+
+typedef struct {
+    int count; /* of the factors */
+    double beta[FASTLR_MECHANIC_BETAS], s_init, decay, eps;
+} fastlr_mechanic;
+
+typedef struct {
+    double s[FASTLR_MECHANIC_BETAS], r[FASTLR_MECHANIC_BETAS], m[FASTLR_MECHANIC_BETAS], v[FASTLR_MECHANIC_BETAS];
+} fastlr_mechanic_state;
+
+/* By the sums of the rule's survey: the next state. What is not finite changes nothing. */
+fastlr_mechanic_state fastlr_mechanic_next(const fastlr_mechanic *, fastlr_mechanic_state, const fastlr_sums *);
+double fastlr_mechanic_scale(const fastlr_mechanic *, const fastlr_mechanic_state *);
+
 /* ---- rows.c: steps of the rows of tables that have a gradient, the others left alone ---- */
 
 /* A table of rows x width elements, and `count` gradients of one row each. */
