@@ -1,10 +1,10 @@
 """Rules that find their rate themselves, with no number tuned, against Adam whose rate was searched, on the digits.
 
-Adam's rate is the best of twelve Bayesian trials by the loss on a validation set taken from the training data; the test
-set decides nothing. Prodigy and D-Adaptation see the same batches and have the same schedule, of relative rates: a tenth
-of warm-up, then down to zero. Their authors ask for it: without warm-up the first estimates of D-Adaptation are too
-large, and some seeds never recover. DoG and L-DoG have none; the average of their steps is what is evaluated. AdGD and
-Polyak's rule need the whole data at each step. DoWG and Polyak's rule are there for the record.
+Adam's rate is the best of twelve Bayesian trials by the loss on a validation set taken from the training data; the
+test set decides nothing. Prodigy and D-Adaptation see the same batches and have the same schedule, of relative rates:
+a tenth of warm-up, then down to zero. Their authors ask for it: without warm-up the first estimates of D-Adaptation
+are too large, and some seeds never recover. DoG and L-DoG have none; the average of their steps is what is evaluated.
+AdGD and Polyak's rule need the whole data at each step. DoWG and Polyak's rule are there for the record.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from fastlr.demo.network import Network
 from fastlr.demo.objectives import Batches
 
 STEPS = 600
-SEEDS = 4
+SEEDS = 8
 SHAPE = warmup_linear(1.0, STEPS)
 FREE: dict[str, tuple[Callable[[Any], Any], int | None]] = {
     "Prodigy": (lambda p: fastlr.Prodigy(p, lr=SHAPE), 64),

@@ -29,6 +29,7 @@ from fastlr.hypergradient import SGDHD, AdamHD
 from fastlr.laprop import LaProp
 from fastlr.layerwise import LAMB, LARS, NovoGrad, StableAdamW
 from fastlr.madgrad import MADGRAD
+from fastlr.mechanic import mechanize
 from fastlr.muon import Muon
 from fastlr.nadam import NAdam
 from fastlr.newton import Newton, NewtonCG
@@ -39,6 +40,7 @@ from fastlr.radam import RAdam
 from fastlr.rmsprop import RMSprop
 from fastlr.rows import LazyAdam, RowAdagrad, SparseAdam
 from fastlr.rprop import Rprop
+from fastlr.scaler import LossScaler
 from fastlr.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
 from fastlr.second_order import AdaHessian, Sophia
 from fastlr.sgd import SGD
@@ -87,6 +89,7 @@ __all__ = [
     "LaProp",
     "LazyAdam",
     "Lion",
+    "LossScaler",
     "Muon",
     "NAdam",
     "Newton",
@@ -114,6 +117,7 @@ __all__ = [
     "get_num_threads",
     "hutchinson",
     "isa",
+    "mechanize",
     "num_threads",
     "rows_of",
     "schedules",

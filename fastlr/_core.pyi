@@ -11,6 +11,7 @@ PROPAGATE: Final[int]
 SKIP: Final[int]
 RAISE: Final[int]
 ONE: Final[float]
+SUMMED: Final[str]
 
 def set_threads(n: int) -> None: ...
 def get_threads() -> int: ...
@@ -56,6 +57,8 @@ class Report:
     def grad_norm(self) -> float | None: ...
     @property
     def skipped(self) -> bool: ...
+    @property
+    def grad_norms(self) -> tuple[float, ...] | None: ...
 
 def state_bits(name: str) -> tuple[int, int]: ...
 def packed_size(n: int) -> int: ...
@@ -108,6 +111,9 @@ class Plan:
     def steps_made(self) -> list[int]: ...
     @property
     def numbers(self) -> list[list[float]]: ...
+    @property
+    def scale(self) -> float: ...
+    def tune(self, tuner: Plan) -> None: ...
     def set_steps(self, step_count: int, made: list[int], numbers: list[list[float]]) -> None: ...
     def load(
         self,
@@ -118,6 +124,8 @@ class Plan:
         updates: Sequence[tuple[dict[str, Any], Mapping[str, Any]]],
     ) -> None: ...
     def attach(self, tensors: Tensors) -> None: ...
+    def set_limits(self, value: float, norms: list[float] | None) -> None: ...
+    def accumulate(self, sums: list[Any], grads: Sequence[Any]) -> None: ...
     def norm(self, grads: Sequence[Any]) -> float: ...
     def set_group(self, group: int, lr: float, l2: float, decay: float, rule: tuple[float, ...]) -> None: ...
     def set_lr(self, group: int, lr: float) -> None: ...
@@ -149,16 +157,35 @@ class Plan:
 class Factored(Plan):
     def __init__(self, *args: Any, shapes: Sequence[tuple[int, ...]], **kwargs: Any) -> None: ...
 
+@final
+class Tuner(Plan):
+    def set_tuning(self, betas: tuple[float, ...], s_init: float, s_decay: float, eps: float) -> None: ...
+    @property
+    def scale(self) -> float: ...
+
 @disjoint_base
 class Stepper:
     _plan: Plan
     _lock: Any
     def __new__(cls, *_: Any, **__: Any) -> Self: ...
+    _summands: int
     def step(
-        self, grads: Any, *, grad_scale: float = 1.0, clip_norm: float | None = None, zero_grads: bool = False
+        self,
+        grads: Any = ...,
+        *,
+        grad_scale: float = 1.0,
+        clip_norm: float | Sequence[float | None] | None = None,
+        clip_value: float | None = None,
+        zero_grads: bool = False,
     ) -> Report: ...
     def _step(
-        self, grads: Any, inputs: Any, grad_scale: float, clip_norm: float | None, zero_grads: bool
+        self,
+        grads: Any,
+        inputs: Any,
+        grad_scale: float,
+        clip_norm: float | Sequence[float | None] | None,
+        clip_value: float | None,
+        zero_grads: bool,
     ) -> Report: ...
     def step_rows(
         self, rows: Any, grads: Any, *, grad_scale: float = 1.0, clip_norm: float | None = None
@@ -171,10 +198,11 @@ class RowStep:
 class InformedStepper(Stepper):
     def step(
         self,
-        grads: Any,
+        grads: Any = ...,
         *,
         hessian: Any = None,
         grad_scale: float = 1.0,
-        clip_norm: float | None = None,
+        clip_norm: float | Sequence[float | None] | None = None,
+        clip_value: float | None = None,
         zero_grads: bool = False,
     ) -> Report: ...

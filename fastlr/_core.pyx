@@ -23,7 +23,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.float cimport DBL_MAX, FLT_MAX
-from libc.math cimport fabs
+from libc.math cimport fabs, sqrt
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport qsort
 from libc.string cimport memcpy, memset
@@ -128,11 +128,30 @@ cdef extern from "fastlr.h" nogil:
     void fastlr_run(
         const fastlr_rule *, const fastlr_span *, size_t spans, bint zero, fastlr_sums *, fastlr_sums *, int threads
     )
+    void fastlr_accumulate(const fastlr_span *, size_t spans, int threads)
     int fastlr_processors()
     unsigned long long fastlr_flush_denormals()
     void fastlr_set_float_mode(unsigned long long)
     void fastlr_widen(fastlr_format, size_t n, const void *codes, const void *beside, float *x)
     void fastlr_narrow(fastlr_format, size_t n, const float *x, void *codes, void *beside, uint64_t key)
+
+    const int FASTLR_MECHANIC_BETAS
+
+    ctypedef struct fastlr_mechanic:
+        int count
+        double beta[8]
+        double s_init, decay, eps
+
+    ctypedef struct fastlr_mechanic_state:
+        double s[8]
+        double r[8]
+        double m[8]
+        double v[8]
+
+    fastlr_mechanic_state fastlr_mechanic_next(
+        const fastlr_mechanic *, fastlr_mechanic_state, const fastlr_sums *
+    )
+    double fastlr_mechanic_scale(const fastlr_mechanic *, const fastlr_mechanic_state *)
 
     ctypedef struct fastlr_rows:
         size_t rows, width
@@ -447,10 +466,13 @@ cdef class Report:
     grad_norm : float or None
         Euclidean norm of all gradients, unscaled and before clipping. None if nothing asked for it (``clip_norm`` or
         ``nonfinite="skip"`` or ``"raise"``): it costs a read of the gradients.
+    grad_norms : tuple of float, or None
+        The same for each group, where ``clip_norm`` has a limit for each.
     skipped : bool
         Whether the step was left out for a gradient that is not finite.
     """
     cdef readonly int64_t step
+    cdef readonly tuple grad_norms
     cdef readonly tuple lrs
     cdef readonly object grad_norm
     cdef readonly bint skipped
@@ -538,6 +560,8 @@ cdef class Plan:
     cdef fastlr_hyper *hypers     # a group each
     cdef fastlr_step *steps       # a piece each
     cdef fastlr_span *spans       # a piece each
+    cdef fastlr_span *some        # those of one group, measured by themselves
+    cdef list limits              # of the gradients' norm, a group each, or None
     cdef size_t *laid             # the piece of each span
     cdef fastlr_partial *scratch  # a block each
     cdef fastlr_sums *tally       # a block each, if the rule takes sums
@@ -553,6 +577,7 @@ cdef class Plan:
     cdef fastlr_extent extents[5]  # what each state has
     cdef bint rows_only           # whether the rule is one for step_rows() alone
     cdef RowStep row_step         # None before the first step_rows()
+    cdef Plan tuner               # a `Tuner` that scales the steps, or None
     cdef Tensors tensors          # None where gradients come as arrays
 
     def __cinit__(
@@ -603,6 +628,7 @@ cdef class Plan:
         self.pieces = <piece *>new_array(self.count, sizeof(piece))
         self.steps = <fastlr_step *>new_array(2 * self.count, sizeof(fastlr_step))
         self.spans = <fastlr_span *>new_array(2 * self.count, sizeof(fastlr_span))
+        self.some = <fastlr_span *>new_array(2 * self.count, sizeof(fastlr_span))
         self.laid = <size_t *>new_array(2 * self.count, sizeof(size_t))
         self.found = <fastlr_sums *>new_array(self.count, sizeof(fastlr_sums))
         self.hypers = <fastlr_hyper *>new_array(groups, sizeof(fastlr_hyper))
@@ -641,7 +667,7 @@ cdef class Plan:
                       <uintptr_t>self.t, <uintptr_t>self.pieces, <uintptr_t>self.steps, <uintptr_t>self.spans,
                       <uintptr_t>self.hypers, <uintptr_t>self.scratch, <uintptr_t>self.owned, <uintptr_t>self.laid,
                       <uintptr_t>self.tally, <uintptr_t>self.found, <uintptr_t>self.carry, <uintptr_t>self.carried,
-                      <uintptr_t>self.driven, <uintptr_t>self.packs, <uintptr_t>self.firsts,
+                      <uintptr_t>self.driven, <uintptr_t>self.some, <uintptr_t>self.packs, <uintptr_t>self.firsts,
                       <uintptr_t>self.grad_kinds, <uintptr_t>self.stored, <uintptr_t>self.factors):
             PyMem_Free(<void *><uintptr_t>block)
 
@@ -724,18 +750,34 @@ cdef class Plan:
 
     @property
     def numbers(self):
-        """What the rule carries from step to step: a list a tensor, or whatever the rule's scope is."""
+        """What is carried from step to step: a list a tensor, or whatever the rule's scope is; then the tuner's."""
+        return self.own_numbers() + ([] if self.tuner is None else self.tuner.numbers)
+
+    cdef list own_numbers(self):
         cdef const fastlr_rule *rule = fastlr_find_rows(self.rule.encode(), self.dtype)
         if rule.carry == 0:
             return []
         cells = 1 if rule.scope == FASTLR_MODEL else self.groups if rule.scope == FASTLR_GROUP else self.count
         return [[self.carry[k * <size_t>FASTLR_CARRY + j] for j in range(<size_t>rule.carry)] for k in range(cells)]
 
+    @property
+    def scale(self):
+        """What the tuner has found."""
+        return 1.0 if self.tuner is None else self.tuner.scale
+
+    def tune(self, Plan tuner):
+        """Has the steps scaled by a `Tuner` of the same parameters, whose states and numbers come after these."""
+        self.tuner = tuner
+
     cpdef set_steps(self, int64_t step_count, list made, list numbers):
         cdef size_t k
         self.step_count = step_count
         for k in range(self.entries):
             self.t[k] = made[k]
+        if self.tuner is not None:
+            own = len(self.own_numbers())
+            self.tuner.set_steps(step_count, made, numbers[own:])
+            numbers = numbers[:own]
         for k, row in enumerate(numbers):
             for j, x in enumerate(row):
                 self.carry[k * <size_t>FASTLR_CARRY + j] = x
@@ -745,21 +787,25 @@ cdef class Plan:
 
         In C from the first write on, so that not even Ctrl-C can come between.
         """
-        cdef size_t k, pinned = 0, count = self.entries * self.loaded
+        cdef size_t k, pinned = 0, own = self.entries * self.loaded
+        cdef size_t count = own + (0 if self.tuner is None else self.entries * self.tuner.loaded)
         cdef Py_buffer *source = <Py_buffer *>new_array(count, sizeof(Py_buffer))
+        cdef Py_buffer *place
         try:
             for arrays in state.values():
                 for x in arrays:
-                    if pinned == count or not pin(x, &source[pinned], self.kind_of(self.entries + pinned), False):
+                    kind = self.kind_of(self.entries + pinned) if pinned < own else self.kind
+                    if pinned == count or not pin(x, &source[pinned], kind, False):
                         raise TypeError("state must be arrays of the parameters' dtype")
                     pinned += 1
-                    if source[pinned - 1].len != self.views[self.entries + pinned - 1].len:
+                    if source[pinned - 1].len != self.state_view(pinned - 1).len:
                         raise ValueError("state must have the parameters' sizes")
             if pinned != count or len(made) != <Py_ssize_t>self.entries:
                 raise ValueError("state must have one array for each state and parameter")
             PyErr_CheckSignals()
             for k in range(count):
-                memcpy(self.views[self.entries + k].buf, source[k].buf, <size_t>source[k].len)
+                place = self.state_view(k)
+                memcpy(place.buf, source[k].buf, <size_t>source[k].len)
             self.set_steps(step_count, made, numbers)
             for target, items in updates:
                 (<dict>target).update(items)
@@ -767,6 +813,11 @@ cdef class Plan:
             for k in range(pinned):
                 PyBuffer_Release(&source[k])
             PyMem_Free(source)
+
+    cdef Py_buffer *state_view(self, size_t k) noexcept:
+        """The k-th array of the states, the tuner's after the own."""
+        cdef size_t own = self.entries * self.loaded
+        return &self.views[self.entries + k] if k < own else &self.tuner.views[self.entries + k - own]
 
     def attach(self, Tensors tensors):
         """Gradients come from `tensors` from now on, and numbers are kept there."""
@@ -832,6 +883,8 @@ cdef class Plan:
         cdef fastlr_stats stats
         cdef double scale = grad_scale, norm = -1
         cdef bint skip = False
+        cdef list norms = None
+        cdef Report report
         if self.rows_only:
             raise TypeError(
                 f"{self.rule} is a rule for rows: use step_rows(rows, grads), for all of them with "
@@ -850,7 +903,11 @@ cdef class Plan:
             if self.tensors is not None:
                 self.tensors.read_numbers(self)
             live = self.lay(rule)
-            if clip_norm >= 0 or nonfinite != _PROPAGATE:
+            if self.limits is not None:
+                norms = []
+                stats = self.measure_groups(live, scale, norms)
+                skip = self.weigh(&stats, -1, nonfinite, &scale, &norm)
+            elif clip_norm >= 0 or nonfinite != _PROPAGATE:
                 with nogil:
                     stats = fastlr_measure(self.dtype, self.spans, live, self.scratch, threads)
                 skip = self.weigh(&stats, clip_norm, nonfinite, &scale, &norm)
@@ -861,7 +918,10 @@ cdef class Plan:
                     self.take_inputs(inputs(grads, scale), &taken)
                     live = self.lay(rule)
                 self.ready(rule, live, scale)
+                if self.tuner is not None:
+                    self.tuner.attend(self, taken, zero, scale)
             report = self.report(norm, skip)
+            report.grad_norms = None if norms is None else tuple(norms)
             PyErr_CheckSignals()
             if then is not None:
                 then()
@@ -872,8 +932,12 @@ cdef class Plan:
                         if self.given[k]:
                             memset(self.grads[k].buf, 0, <size_t>self.grads[k].len)
             else:
+                if self.tuner is not None:
+                    self.tuner.begin()
                 self.run(rule, live, zero)
                 self.close(rule, live)
+                if self.tuner is not None:
+                    self.tuner.end()
         finally:
             for k in range(taken):
                 if self.given[k]:
@@ -896,6 +960,68 @@ cdef class Plan:
                 if self.given[k]:
                     PyBuffer_Release(&self.grads[k])
         return stats.norm if stats.finite else stats.largest
+
+    def set_limits(self, double value, list norms):
+        """Of the steps to come: each gradient's magnitude, before it is scaled, or 0; the norm of each group's, or None."""
+        self.storing.most, self.limits = value, norms
+        for k in range(self.groups):
+            self.factors[k] = 1
+
+    def accumulate(self, list sums, grads):
+        """Adds gradients to float32 sums, an array an entry."""
+        cdef size_t k, taken = 0
+        cdef Py_buffer *views = <Py_buffer *>new_array(self.entries, sizeof(Py_buffer))
+        cdef size_t pinned = 0
+        try:
+            for k in range(self.entries):
+                self.take(k, "grads", grads[k], False)
+                taken = k + 1
+            for k in range(self.entries):
+                if not pin(sums[k], &views[k], c"f", True):
+                    raise TypeError("sums must be float32")
+                pinned += 1
+                self.spans[k].n = <size_t>views[k].len // sizeof(float) if self.given[k] else 0
+                self.spans[k].p, self.spans[k].g = views[k].buf, self.grads[k].buf
+                memset(&self.stored[k], 0, sizeof(fastlr_stored))
+                self.stored[k].g = format_of(self.grad_kinds[k])
+                self.spans[k].stored, self.spans[k].unit = &self.stored[k], 0
+            fastlr_lay(self.spans, self.entries)
+            PyErr_CheckSignals()
+            with nogil:
+                fastlr_accumulate(self.spans, self.entries, threads)
+        finally:
+            for k in range(pinned):
+                PyBuffer_Release(&views[k])
+            PyMem_Free(views)
+            for k in range(taken):
+                if self.given[k]:
+                    PyBuffer_Release(&self.grads[k])
+
+    cdef fastlr_stats measure_groups(self, size_t live, double scale, list norms) except *:
+        """The norm of each group's gradients, to `norms`; sets the factors that clip them. Returns that of all."""
+        cdef fastlr_stats one, all
+        cdef size_t k, group, count
+        cdef double square = 0, limit, norm
+        all.largest, all.finite = 0, True
+        for group in range(self.groups):
+            count = 0
+            for k in range(live):
+                if self.pieces[self.laid[k]].group == group:
+                    self.some[count] = self.spans[k]
+                    self.some[count].unit = 0
+                    count += 1
+            fastlr_lay(self.some, count)
+            with nogil:
+                one = fastlr_measure(self.dtype, self.some, count, self.scratch, threads)
+            norms.append(fabs(scale) * one.norm)
+            norm, limit = norms[group], self.limits[group]
+            self.factors[group] = limit / (norm + 1e-6) if limit >= 0 and not norm + 1e-6 <= limit else 1
+            square += one.norm * one.norm
+            all.finite = all.finite and one.finite
+            if not one.largest <= all.largest:
+                all.largest = one.largest
+        all.norm = sqrt(square)
+        return all
 
     cdef bint weigh(
         self, const fastlr_stats *stats, double clip_norm, int nonfinite, double *scale, double *norm
@@ -1186,6 +1312,16 @@ cdef class Plan:
         self.step_count += 1
         if self.tensors is not None:
             self.tensors.write_numbers(self)
+
+    cdef int attend(self, Plan other, size_t taken, bint zero, double scale) except -1:
+        """Of a `Tuner`: all of its part in a step of the other plan that may fail."""
+        return 0
+
+    cdef void begin(self) noexcept:
+        """Before the other's step."""
+
+    cdef void end(self) noexcept:
+        """After it."""
 
     def step_rows(self, rows, grads, double grad_scale, bint maximize, double clip_norm, int nonfinite, then=None):
         """One update of some rows. `rows` and `grads` have an array, or None, for each entry; `then` as in `step`."""
@@ -1484,7 +1620,76 @@ cdef class Factored(Plan):
             fastlr_factored_run(rule, self.spans, self.live, live, zero, self.work, threads)
 
 
+@cython.final
+cdef class Tuner(Plan):
+    """The plan of the rule "mechanic", which scales the steps of another plan of the same parameters: `Plan.tune`.
+
+    It has no steps of its own.
+    """
+    cdef fastlr_mechanic hyper
+    cdef fastlr_mechanic_state now, following
+    cdef size_t live
+
+    def set_tuning(self, tuple betas, double s_init, double s_decay, double eps):
+        """The factors and numbers of `fastlr.mechanize`, before the first step."""
+        if not 0 < len(betas) <= FASTLR_MECHANIC_BETAS:
+            raise ValueError(f"betas must be 1 to {FASTLR_MECHANIC_BETAS} numbers, got {len(betas)}")
+        self.hyper.count, self.hyper.s_init, self.hyper.decay, self.hyper.eps = len(betas), s_init, s_decay, eps
+        for k, b in enumerate(betas):
+            self.hyper.beta[k] = b
+
+    @property
+    def numbers(self):
+        """Those of the rule, then s, r, m and v of every factor."""
+        cdef fastlr_mechanic_state *x = &self.now
+        n = range(self.hyper.count)
+        return self.own_numbers() + [[x.s[k] for k in n], [x.r[k] for k in n], [x.m[k] for k in n], [x.v[k] for k in n]]
+
+    @property
+    def scale(self):
+        return fastlr_mechanic_scale(&self.hyper, &self.now)
+
+    cpdef set_steps(self, int64_t step_count, list made, list numbers):
+        own = len(numbers) - 4
+        Plan.set_steps(self, step_count, made, numbers[:own])
+        for k in range(self.hyper.count):
+            self.now.s[k], self.now.r[k], self.now.m[k], self.now.v[k] = [row[k] for row in numbers[own:]]
+
+    cdef int attend(self, Plan other, size_t taken, bint zero, double scale) except -1:
+        cdef const fastlr_rule *rule = fastlr_find(self.rule.encode(), self.dtype)
+        cdef size_t k
+        memcpy(self.grads, other.grads, 2 * self.entries * sizeof(Py_buffer))  # the other's to release
+        memcpy(self.given, other.given, 2 * self.entries * sizeof(bint))
+        memcpy(self.grad_kinds, other.grad_kinds, 2 * self.entries)
+        memcpy(self.factors, other.factors, self.groups * sizeof(double))
+        self.storing.flush = other.storing.flush
+        self.check_overlap(taken, zero)
+        self.live = self.lay(rule)
+        self.following = self.now
+        if self.live:
+            Plan.ready(self, rule, self.live, scale)
+            self.following = fastlr_mechanic_next(&self.hyper, self.now, self.found)
+        for k in range(self.groups):
+            self.hypers[k].rule[0] = fastlr_mechanic_scale(&self.hyper, &self.following)
+        return self.prepare(rule, self.live, scale, self.found)
+
+    cdef void begin(self) noexcept:
+        """Where a parameter was before its first step."""
+        cdef const fastlr_span *s
+        for k in range(self.live):
+            s = &self.spans[k]
+            if self.t[self.pieces[self.laid[k]].entry] == 0:
+                memcpy(s.s[1], s.p, s.n * (sizeof(float) if self.kind == c"f" else sizeof(double)))
+
+    cdef void end(self) noexcept:
+        cdef const fastlr_rule *rule = fastlr_find(self.rule.encode(), self.dtype)
+        self.now = self.following
+        self.run(rule, self.live, False)
+        self.close(rule, self.live)
+
+
 ONE = 1.0
+SUMMED = "what accumulate was given"
 
 
 cdef class Stepper:
@@ -1492,11 +1697,12 @@ cdef class Stepper:
     no signal handler can make an error of a step that was made.
     """
     cdef public object _plan, _lock
+    cdef public Py_ssize_t _summands  # what `accumulate` was given since the last step
 
     def __cinit__(self, *_, **__):
         self._lock = Lock()
 
-    def step(self, grads, *, grad_scale=ONE, clip_norm=None, zero_grads=False):
+    def step(self, grads=SUMMED, *, grad_scale=ONE, clip_norm=None, clip_value=None, zero_grads=False):
         """Updates the parameters in place, in one pass over memory.
 
         Everything is checked before anything is written, so an error leaves parameters, state and step number as they
@@ -1507,13 +1713,17 @@ cdef class Stepper:
         Parameters
         ----------
         grads
-            Gradients in the structure of the parameters: same shapes, same dtype. None skips a parameter wholly: no
-            state, no decay, no step count. Only read, unless `zero_grads`.
+            Gradients in the structure of the parameters: same shapes, same dtype, or where that is not float64 any of
+            float32, float16 and bfloat16. None skips a parameter wholly: no state, no decay, no step count. Only read,
+            unless `zero_grads`. Left out: the mean of what `accumulate` was given.
         grad_scale : float, default 1
             The gradients are multiplied by it, > 0, on the way in: 1 / loss_scale, or 1 / batches summed.
-        clip_norm : float, optional
+        clip_norm : float, or a list with one or None for each group, optional
             Scale the gradients by min(1, clip_norm / (‖grad_scale · g‖₂ + 1e-6)), the norm over all of them, as
-            ``torch.nn.utils.clip_grad_norm_`` does. > 0. Costs one more read of the gradients.
+            ``torch.nn.utils.clip_grad_norm_`` does; in a list each group by its own. > 0. Costs one more read of the
+            gradients.
+        clip_value : float, optional
+            Limit each element of grad_scale · g to ±clip_value, > 0. Not with `clip_norm`.
         zero_grads : bool, default False
             Set the gradients to zero in the same pass; also when the step is skipped.
 
@@ -1531,12 +1741,15 @@ cdef class Stepper:
         >>> p
         array([0.70000005, 0.6000001 ], dtype=float32)
         """
-        return self._step(grads, None, grad_scale, clip_norm, zero_grads)
+        return self._step(grads, None, grad_scale, clip_norm, clip_value, zero_grads)
 
-    def _step(self, grads, inputs, grad_scale, clip_norm, zero_grads):
+    def _step(self, grads, inputs, grad_scale, clip_norm, clip_value, zero_grads):
         """`step`, with what the rule takes beside the gradients."""
         with self._lock:
-            return self._plan.step(*self._ready(grads, inputs, grad_scale, clip_norm, zero_grads))
+            report = self._plan.step(*self._ready(grads, inputs, grad_scale, clip_norm, clip_value, zero_grads))
+            if grads is SUMMED:
+                self._summands = 0
+            return report
 
     def step_rows(self, rows, grads, *, grad_scale=ONE, clip_norm=None):
         """Updates some rows of a table in place, such as those of an embedding that a batch looked up.
@@ -1589,7 +1802,9 @@ cdef class Stepper:
 cdef class InformedStepper(Stepper):
     """The same, of a rule that takes a diagonal of the Hessian beside the gradients."""
 
-    def step(self, grads, *, hessian=None, grad_scale=ONE, clip_norm=None, zero_grads=False):
+    def step(
+        self, grads=SUMMED, *, hessian=None, grad_scale=ONE, clip_norm=None, clip_value=None, zero_grads=False
+    ):
         """As `Optimizer.step`, with a new estimate of the Hessian's diagonal.
 
         Parameters
@@ -1598,7 +1813,7 @@ cdef class InformedStepper(Stepper):
             In the structure of the parameters, of what is minimised, as `fastlr.hutchinson` returns it. Only read;
             `grad_scale`, clipping and `maximize` do not act on it.
         """
-        return self._step(grads, hessian, grad_scale, clip_norm, zero_grads)
+        return self._step(grads, hessian, grad_scale, clip_norm, clip_value, zero_grads)
 
 
 cdef fastlr_format format_of(char kind) noexcept:

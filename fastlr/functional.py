@@ -158,8 +158,10 @@ def _function(name: str, cls: type[Optimizer]) -> Callable[..., None]:
         derived = cls.derived(structure, state, pieces, [group])
         plan = cls.plan(rule, structure, state, pieces, 1)
         plan.set_group(0, group.lr, *cls.decay(group), cls.kernel(group))
-        carried = _numbers(numbers, sum(map(len, plan.numbers)))
-        plan.set_steps(int(step) - 1, [int(step) - 1], [carried.tolist()])
+        lengths = [len(row) for row in plan.numbers]
+        carried = _numbers(numbers, sum(lengths))
+        rows_of_numbers = np.split(carried, np.cumsum(lengths)[:-1])
+        plan.set_steps(int(step) - 1, [int(step) - 1], [row.tolist() for row in rows_of_numbers])
         scale, maximize = positive("grad_scale", grad_scale), flag("maximize", maximize)
         zero = flag("zero_grads", zero_grads)
         if rows is None:
@@ -172,7 +174,7 @@ def _function(name: str, cls: type[Optimizer]) -> Callable[..., None]:
         else:
             plan.step_rows((rows,), (g,), scale, maximize, -1.0, _core.PROPAGATE)
         if carried.size:
-            carried[:] = plan.numbers[0]
+            carried[:] = np.concatenate(plan.numbers)
 
     update.__name__ = update.__qualname__ = name
     update.__doc__ = f"`{cls.__name__}`: p{''.join(f', {key}' for key in buffers)} are updated."

@@ -11,12 +11,12 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict, cast
 
 import numpy as np
 
 from fastlr import _core, checkpoint
-from fastlr.buffers import COUNTS, HALVES, Array, allocate
+from fastlr.buffers import COUNTS, HALVES, Array, allocate, as_array
 from fastlr.groups import Group, Piece, apart, are_groups, explicit, matched
 from fastlr.hyper import Check, Scheduled, choice, flag, is_scheduled, nonnegative, positive, rate
 from fastlr.precision import STATE_DTYPES, Packed, Precision, entries_of, to_bfloat16
@@ -161,6 +161,9 @@ class Optimizer(_core.Stepper, Saved, ABC):
         self._maximize = flag("maximize", maximize)
         self._nonfinite = NONFINITE[choice(*NONFINITE)("nonfinite", nonfinite)]
         self._changed = [True]
+        self._limited = False
+        self._sums: list[Array] | None = None
+        self._found: list[bool] = []
         self._called: list[tuple[int, Any, float]] = []
         self._computed: list[int] = []
 
@@ -385,17 +388,98 @@ class Optimizer(_core.Stepper, Saved, ABC):
     # ---- use --------------------------------------------------------------------------------------------------------
 
     def _ready(
-        self, grads: Any, inputs: Any, grad_scale: float, clip_norm: float | None, zero_grads: bool
+        self,
+        grads: Any,
+        inputs: Any,
+        grad_scale: float,
+        clip_norm: float | Sequence[float | None] | None,
+        clip_value: float | None,
+        zero_grads: bool,
     ) -> tuple[Any, ...]:
         """Checks what `step` was given and brings the plan up to date; returns the arguments of `Plan.step`."""
         if zero_grads is not False:
             zero_grads = flag("zero_grads", zero_grads)
-        grad_scale, clip = self._ready_to_scale(grad_scale, clip_norm)
-        entries = self._structure.take(grads)
+        if clip_value is not None or isinstance(clip_norm, list | tuple) or self._limited:
+            summands = self._summands if grads is _core.SUMMED and self._summands else 1
+            self._limit(clip_norm, clip_value, positive("grad_scale", grad_scale) / summands)
+        norm = None if isinstance(clip_norm, list | tuple) else cast("float | None", clip_norm)
+        grad_scale, clip = self._ready_to_scale(grad_scale, norm)
+        if grads is _core.SUMMED:
+            entries: Sequence[Any] = self._summed()
+            grad_scale, zero_grads = grad_scale / self._summands, True
+        else:
+            entries = self._structure.take(grads)
         if inputs is not None:
             inputs = self._structure.take(inputs, "hessian")
         inputs = self._input if inputs is None else inputs
         return entries, grad_scale, self._maximize, clip, zero_grads, self._nonfinite, inputs
+
+    def _limit(self, clip_norm: Any, clip_value: Any, grad_scale: float) -> None:
+        """Hands limits that not every step has to the plan."""
+        most, norms = 0.0, None
+        if clip_value is not None:
+            if clip_norm is not None:
+                raise ValueError("clip_norm and clip_value must not both be given; clip by one of them")
+            if not self.narrows or self._structure.arrays[0].dtype.char == "d":
+                raise TypeError(
+                    f"clip_value must be None for {type(self).__name__} with "
+                    f"{self._structure.arrays[0].dtype} parameters; use clip_norm"
+                )
+            most = positive("clip_value", clip_value) / grad_scale
+            if not 2**-126 <= most < 2**127:
+                raise ValueError(f"clip_value / grad_scale must be a normal float32, got {most}")
+        if isinstance(clip_norm, list | tuple):
+            if not self.narrows:
+                raise TypeError(f"clip_norm must be one number for {type(self).__name__}, got {clip_norm!r}")
+            if len(clip_norm) != len(self.groups):
+                raise ValueError(
+                    f"clip_norm must have {len(self.groups)} entries like the groups, got {len(clip_norm)}"
+                )
+            norms = [-1.0 if x is None else positive(f"clip_norm[{k}]", x) for k, x in enumerate(clip_norm)]
+        self._limited = clip_value is not None or norms is not None
+        self._plan.set_limits(most, norms)
+
+    def accumulate(self, grads: Any) -> None:
+        """Adds gradients to sums, for a step of several batches: `step()` without gradients takes their mean.
+
+        Parameters
+        ----------
+        grads
+            As in `step`; the sums are float32, or for float64 parameters float64. None adds nothing.
+
+        Examples
+        --------
+        >>> import fastlr, numpy as np
+        >>> p = np.zeros(2, np.float32)
+        >>> opt = fastlr.SGD(p, lr=1.0)
+        >>> opt.accumulate(np.float32([1, 2]))
+        >>> opt.accumulate(np.float32([3, 2]))
+        >>> opt.step().step, p
+        (1, array([-2., -2.], dtype=float32))
+        """
+        with self._lock:
+            entries = self._structure.take(grads)
+            if self._sums is None:
+                wide = np.dtype(np.float64 if self._structure.arrays[0].dtype.char == "d" else np.float32)
+                self._sums = [allocate(a.size, wide).reshape(a.shape) for a in self._structure.arrays]
+                self._found = [False] * len(self._sums)
+            if self._summands == 0:
+                self._found = [False] * len(self._sums)
+            if self._structure.arrays[0].dtype.char == "d":
+                self._plan.norm(entries)  # which checks them
+                for total, x in zip(self._sums, entries, strict=True):
+                    if x is not None:
+                        np.add(total, as_array("grads", x), out=total)
+            else:
+                self._plan.accumulate(self._sums, entries)
+            self._found = [had or x is not None for had, x in zip(self._found, entries, strict=True)]
+            self._summands += 1
+
+    def _summed(self) -> list[Array | None]:
+        """The sums of `accumulate`, an array an entry."""
+        if self._sums is None or self._summands == 0:
+            raise TypeError("grads must be given: accumulate() was not called since the last step")
+        return [total if had else None for total, had in zip(self._sums, self._found, strict=True)]
 
     def _ready_rows(self, rows: Any, grads: Any, grad_scale: float, clip_norm: float | None) -> tuple[Any, ...]:
         """The same for `step_rows` and `Plan.step_rows`."""

@@ -23,7 +23,8 @@ class Case:
     no such rule. `torch_state` has the peer's name for each of our states. `bad` has hyper-parameters that must be
     refused, each with the exception and what its message says. `scope` is what the rule treats by itself: an
     element ("alone"), a "tensor", a "group" or the "model". `idle` has hyper-parameters that have no effect with these
-    `kwargs`; `overflowing` the kinds of gradients that leave double's range.
+    `kwargs`; `overflowing` the kinds of gradients that leave double's range. `tuned`: whether it is
+    mechanized, so that four rows of numbers are the tuner's.
     """
 
     id: str
@@ -42,6 +43,7 @@ class Case:
     scope: str = "alone"
     idle: tuple[str, ...] = ()
     overflowing: frozenset[str] = frozenset()
+    tuned: bool = False
 
     def build(self, params: Any, **kwargs: Any) -> fastlr.Optimizer:
         return self.optimizer(params, **{**self.kwargs, **kwargs})
@@ -52,7 +54,8 @@ class Case:
 
     def carried(self, opt: fastlr.Optimizer, part: int = 0) -> dict[str, np.float64]:
         """The numbers that an optimizer carries for a tensor or group, by name."""
-        numbers = opt._plan.numbers[part] if self.numbers else []
+        rows = opt._plan.numbers if self.scope == "model" else opt._plan.numbers[part : part + 1]
+        numbers = [x for row in rows for x in row]
         return dict(zip(self.numbers, map(np.float64, numbers), strict=True))
 
     def start(self, p: np.ndarray) -> dict[str, np.ndarray]:
@@ -362,6 +365,27 @@ def madgrad(id, kwargs):
     return Case(id, fastlr.MADGRAD, kwargs, reference.madgrad, function, bad=MADGRAD_BAD, mixes=True)
 
 
+TUNING = {"s_init": 0.5, "s_decay": 0.1, "eps": 0.01}
+
+
+def mechanic_adamw(id, kwargs):
+    """The tuning is the class's, so that the reference has it as its defaults."""
+    cls = fastlr.mechanize(fastlr.AdamW, betas=(0.9, 0.5), **TUNING)
+    function = fastlr.functional._function("mechanic_adamw", cls)
+    numbers = ("scale", *(f"{x}{k}" for x in "srmv" for k in range(2)))
+    return Case(
+        id,
+        cls,
+        kwargs,
+        reference_layers.mechanic_adamw,
+        function,
+        bad=ADAM_BAD,
+        numbers=numbers,
+        scope="model",
+        tuned=True,
+    )
+
+
 def adopt(id, kwargs, optax=None):
     return Case(id, fastlr.Adopt, kwargs, reference.adopt, fastlr.functional.adopt, optax=optax, bad=ADOPT_BAD)
 
@@ -652,6 +676,7 @@ CASES = (
     madgrad("MADGRAD-decay-odd", {"momentum": 0.6, "eps": 0.01, "weight_decay": 0.1}),
     madgrad("MADGRAD-decoupled", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
     madgrad("MADGRAD-no_momentum", {"momentum": 0.0, "eps": 1e-3}),
+    mechanic_adamw("Mechanic-AdamW", {}),
     laprop("LaProp", {}),
     laprop("LaProp-decay-odd", {"betas": (0.7, 0.6), "eps": 0.01, "weight_decay": 0.1}),
     nadam("NAdam", {}),

@@ -173,3 +173,36 @@ def dowg(p, g, state, t, *, lr=1.0, eps=1e-4, weight_decay=0.0):
     rate = lr * (r / (np.sqrt(squares) + eps))
     p = p - rate * g
     return p, {"x0": x0, "r": np.maximum(r, dot(p - x0, p - x0)), "G": squares, "rate": rate}
+
+
+@rule
+def mechanic_adamw(
+    p,
+    g,
+    state,
+    t,
+    *,
+    lr=1e-3,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=1e-2,
+    tuner_betas=(0.9, 0.5),
+    s_init=0.5,
+    s_decay=0.1,
+    tuner_eps=0.01,
+):
+    """Cutkosky, Defazio & Mehta (2023), Algorithm 1, about AdamW; m begins as in the authors' code."""
+    delta, start, scale = state.get("delta", 0 * g), state.get("start", p), state.get("scale", 0)
+    h = dot(delta, g) + s_decay * scale * norm(g) / (norm(p) + tuner_eps) * dot(delta, p)
+    moved, new = adamw(p, g, state, t, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    total, count = 0, len(tuner_betas)
+    for k, b in enumerate(tuner_betas):
+        s, r, v = (state.get(f"{name}{k}", 0) for name in "srv")
+        m = np.maximum(b * (state[f"m{k}"] if t > 1 else 1 + 0 * b) / (1 if t > 1 else 10**6), abs(h))
+        v = b * b * v + h * h
+        r = np.maximum(b * r - s * h, 0)
+        s = (m * s_init / count + r) / (np.sqrt(v) + tuner_eps)
+        new |= {f"s{k}": s, f"r{k}": r, f"m{k}": m, f"v{k}": v}
+        total = total + s
+    delta = delta + (moved - p)
+    return start + delta * total, {**new, "delta": delta, "start": start, "scale": total}

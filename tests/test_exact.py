@@ -133,7 +133,7 @@ def baseline(case_id, dtype, decay, n, first=0):
         assert np.count_nonzero(x != before[key]) >= least, f"{key}: not every element changed"
         x.flags.writeable = False
     if case.scope == "model" and n == MOST:
-        assert state["numbers"][0] > case.kwargs["d0"]
+        assert state["numbers"][0] > case.kwargs.get("d0", 0)
     return after
 
 
@@ -247,9 +247,11 @@ def test_lists_of_arrays_cut_anywhere(case, dtype):
                 np.testing.assert_array_equal(found[key], expected, err_msg=f"{key}, {name}")
             elif case.scope == "tensor":
                 np.testing.assert_array_equal(np.ravel(opt._plan.numbers), expected, err_msg=name)
-            else:  # the whole model's, the group's, or each array's own: one row or many, all the same
-                for row in opt._plan.numbers:
-                    np.testing.assert_array_equal(row, expected, err_msg=name)
+            else:  # the model's, the group's, or each array's own: one row or many, all the same; then the tuner's
+                rows = opt._plan.numbers
+                own = rows[: len(rows) - 4 * case.tuned]
+                for row in own:
+                    np.testing.assert_array_equal(np.concatenate([row, *rows[len(own) :]]), expected, err_msg=name)
         for x in params:
             x.check()
 

@@ -310,6 +310,29 @@ def test_madgrad_in_float64(torch, hyper):
             close(opt.state[key], theirs.state[other][name].numpy(), f"{key}, step {t}")
 
 
+@pytest.mark.parametrize(
+    ("name", "hyper"), [("SGD", {"momentum": 0.9}), ("AdamW", {"weight_decay": 0.1}), ("RMSprop", {})]
+)
+def test_mechanic_in_float64(torch, name, hyper):
+    """Without its decay, for which theirs has p of after the step. To 1e-9: δ is made of differences of p."""
+    package = pytest.importorskip("mechanic_pytorch")
+    p, gradient, steps = pulled()
+    other = torch.nn.Parameter(torch.from_numpy(p.copy()))
+    tuning = {"s_decay": 0.0, "s_init": 1e-4}
+    opt = fastlr.mechanize(getattr(fastlr, name), **tuning)(p, lr=0.1, **hyper)
+    theirs = package.mechanize(getattr(torch.optim, name), store_delta=True, **tuning)([other], lr=0.1, **hyper)
+    for t in range(steps):
+        g = gradient(p, t)
+        opt.step(g)
+        other.grad = torch.from_numpy(g.copy())
+        theirs.step()
+        its = theirs.state["_mechanic"]
+        assert opt.scale == pytest.approx(float(its["s"].sum()), rel=1e-9)
+        np.testing.assert_allclose(p, other.detach().numpy(), rtol=0, atol=1e-9)
+        np.testing.assert_allclose(opt.state["delta"], its[other]["delta"].numpy(), rtol=0, atol=1e-9)
+    assert opt.scale > 0.01
+
+
 OPTAX_ESTIMATES = {"dadapt_adamw": fastlr.DAdaptAdam, "prodigy": fastlr.Prodigy}
 
 

@@ -35,6 +35,7 @@ RULES = "fastlr/kernels/rules"
 COMPILE = ["cc", "-std=c11", "-O0", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-w"]
 MUTATED = ["baseline_f32", "baseline_f64"]
 TESTS = ["tests/test_rules.py", "tests/test_rows.py", "tests/test_schedule_free.py", "tests/test_matrix.py"]
+TESTS += ["tests/test_mechanic.py", "tests/test_elementary.py"]
 FAMILIES = {
     "adabelief.h": "AdaBelief",
     "adafactor.h": "Adafactor",
@@ -47,6 +48,7 @@ FAMILIES = {
     "lamb.h": "LAMB",
     "lars.h": "LARS",
     "madgrad.h": "MADGRAD",
+    "mechanic.h": "Mechanic or mechanic",
     "novograd.h": "NovoGrad",
     "muon.h": "Muon",
     "prodigy.h": "Prodigy",

@@ -156,6 +156,9 @@ void fastlr_survey(const fastlr_rule *, const fastlr_span *, size_t spans, fastl
 void fastlr_run(const fastlr_rule *, const fastlr_span *, size_t spans, bool zero, fastlr_sums *scratch,
                 fastlr_sums *found, int threads);
 
+/* p += g, where p is float32 and g as `stored` says, which every span has. */
+void fastlr_accumulate(const fastlr_span *, size_t spans, int threads);
+
 /* ---- schedule.c: the value of a hyper-parameter at a step ----
  *
  * A schedule is a tree, compiled into a table of segments: the children of a segment lie side by side from `first` on, and
@@ -200,6 +203,23 @@ typedef struct {
 
 /* One metric: the next state. */
 fastlr_plateau_state fastlr_plateau_next(const fastlr_plateau *, fastlr_plateau_state, double metric);
+
+/* ---- mechanic.c: the scale that the rule "mechanic" gives another's steps ---- */
+
+enum { FASTLR_MECHANIC_BETAS = 8 };
+
+typedef struct {
+    int count; /* of the factors */
+    double beta[FASTLR_MECHANIC_BETAS], s_init, decay, eps;
+} fastlr_mechanic;
+
+typedef struct {
+    double s[FASTLR_MECHANIC_BETAS], r[FASTLR_MECHANIC_BETAS], m[FASTLR_MECHANIC_BETAS], v[FASTLR_MECHANIC_BETAS];
+} fastlr_mechanic_state;
+
+/* By the sums of the rule's survey: the next state. What is not finite changes nothing. */
+fastlr_mechanic_state fastlr_mechanic_next(const fastlr_mechanic *, fastlr_mechanic_state, const fastlr_sums *);
+double fastlr_mechanic_scale(const fastlr_mechanic *, const fastlr_mechanic_state *);
 
 /* ---- rows.c: steps of the rows of tables that have a gradient, the others left alone ---- */
 

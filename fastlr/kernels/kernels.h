@@ -204,6 +204,7 @@ PER_STEP double complement(double b, int64_t t)
 #include "rules/lars.h"
 #include "rules/lazy_adam.h"
 #include "rules/madgrad.h"
+#include "rules/mechanic.h"
 #include "rules/muon.h"
 #include "rules/nadam.h"
 #include "rules/novograd.h"
@@ -271,6 +272,7 @@ static const fastlr_rule *const rules[] = {
     &lion_rule,
     &lion_cautious_rule,
     &madgrad_rule,
+    &mechanic_rule,
     &momentum_rule,
     &momentum_cautious_rule,
     &muon_rule,

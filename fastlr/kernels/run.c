@@ -245,6 +245,26 @@ void fastlr_survey(const fastlr_rule *rule, const fastlr_span *spans, size_t cou
     add_up(&w, found);
 }
 
+/* ---- sums of gradients ---- */
+
+static void accumulate(const work *w, piece c, void *sums)
+{
+    (void)w, (void)sums;
+    fastlr_add_stored(c.span, c.skip, c.n);
+}
+
+static void accumulate_range(void *ctx, size_t first, size_t last)
+{
+    walk(ctx, first * FASTLR_BLOCK, last * FASTLR_BLOCK, NULL, accumulate);
+}
+
+void fastlr_accumulate(const fastlr_span *spans, size_t count, int threads)
+{
+    work w = {.spans = spans, .count = count};
+    const size_t blocks = fastlr_blocks(spans, count);
+    fastlr_parallel(blocks, useful(threads, blocks), accumulate_range, &w);
+}
+
 /* ---- the gradients by themselves ---- */
 
 static void gauge(const work *w, piece c, void *sums)

@@ -181,6 +181,19 @@ void fastlr_gauge_stored(const fastlr_table *table, const fastlr_span *span, siz
     }
 }
 
+void fastlr_add_stored(const fastlr_span *span, size_t skip, size_t n)
+{
+    const fastlr_codec *codec = fastlr_codec_in_use();
+    tiles t;
+    buffer g = buffer_of(span->stored->g, span->g, NULL, skip, t.g);
+    for (const size_t end = skip + n; skip < end; skip += n) {
+        n = tile_at(skip, end);
+        fetch(codec, &g, n);
+        codec->add(n, (float *)span->p + skip, g.tile);
+        advance(&g, n);
+    }
+}
+
 void fastlr_widen(fastlr_format format, size_t n, const void *codes, const void *beside, float *x)
 {
     fastlr_codec_in_use()->load[format](n, codes, beside, x);

@@ -25,5 +25,7 @@ void fastlr_sweep_stored(const fastlr_rule *, const fastlr_span *, size_t skip, 
 void fastlr_survey_stored(const fastlr_rule *, const fastlr_span *, size_t skip, size_t n, size_t k, fastlr_lanes *);
 void fastlr_gauge_stored(const fastlr_table *, const fastlr_span *, size_t skip, size_t n, double scale, size_t k,
                          fastlr_gauge *);
+/* p, in float32, plus g. */
+void fastlr_add_stored(const fastlr_span *, size_t skip, size_t n);
 
 #endif
