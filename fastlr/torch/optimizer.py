@@ -173,7 +173,7 @@ class Step(torch.optim.Optimizer):
         if self.in_backward and self.clip_norm is not None:
             raise ValueError(
                 "clip_norm must be None with in_backward: the norm of all gradients is known only when the last is "
-                "there, and by then the others are used; give clip_value, or clip_previous, for the norm of the step before"
+                "there, and the others are used by then; give clip_value, or clip_previous: the norm of the last step"
             )
         for name in ("clip_value", "clip_previous"):
             if (limit := getattr(self, name)) is not None:
