@@ -1,11 +1,13 @@
 """The compiler of custom.py: Numba makes a user's function a kernel that fastlr's own threads run.
 
-Never with ``parallel`` or ``fastmath``: nothing is reordered or contracted, so that results do not depend on the machine.
+Never with ``parallel`` or ``fastmath``: nothing is reordered or contracted, so that results do not depend on the
+machine.
 """
 
 from __future__ import annotations
 
 import ctypes
+import inspect
 import math
 import operator
 from collections.abc import Callable
@@ -23,8 +25,10 @@ numba = need("numba", "jit", "fastlr.rule")
 ir = need("numba.core.ir", "jit", "fastlr.rule")
 errors = need("numba.core.errors", "jit", "fastlr.rule")
 extending = need("numba.extending", "jit", "fastlr.rule")
-_compiler = need("numba.core.compiler", "jit", "fastlr.rule")
-_machinery = need("numba.core.compiler_machinery", "jit", "fastlr.rule")
+_builder = need("numba.core.compiler", "jit", "fastlr.rule").DefaultPassBuilder
+CompilerBase: Any = need("numba.core.compiler", "jit", "fastlr.rule").CompilerBase
+FunctionPass: Any = need("numba.core.compiler_machinery", "jit", "fastlr.rule").FunctionPass
+_register = need("numba.core.compiler_machinery", "jit", "fastlr.rule").register_pass
 _passes = need("numba.core.untyped_passes", "jit", "fastlr.rule")
 _t = numba.types
 
@@ -86,8 +90,8 @@ _COMPARING = (operator.lt, operator.le, operator.gt, operator.ge, operator.eq, o
 def _narrowing(real: Any) -> Any:
     """A compiler whose literals are of type `real`, as NumPy's are beside its scalars; and which refuses `raise`."""
 
-    @_machinery.register_pass(mutates_CFG=False, analysis_only=False)  # type: ignore[untyped-decorator]
-    class Literals(_machinery.FunctionPass):  # type: ignore[misc]
+    @_register(mutates_CFG=False, analysis_only=False)
+    class Literals(FunctionPass):  # type: ignore[misc]
         _name = f"literals_{real.__name__}"
 
         def __init__(self) -> None:
@@ -111,9 +115,9 @@ def _narrowing(real: Any) -> Any:
                         line.value = ir.Const(real(x), line.value.loc)
             return True
 
-    class Compiler(_compiler.CompilerBase):  # type: ignore[misc]
+    class Compiler(CompilerBase):  # type: ignore[misc]
         def define_pipelines(self) -> list[Any]:
-            pipeline = _compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
+            pipeline = _builder.define_nopython_pipeline(self.state)
             pipeline.add_pass_after(Literals, _passes.IRProcessing)
             pipeline.finalize()
             return [pipeline]
@@ -126,11 +130,12 @@ def _scalar(function: Callable[..., Any], real: Any, *arguments: Any) -> Any:
     inner = numba.njit(error_model="numpy", pipeline_class=_narrowing(real))(function)
     try:
         inner.compile(arguments)
-    except errors.NumbaError as error:
+    except Exception as error:  # Numba's own, and what comes out of it where it has a bug
         code, loc = function.__code__, getattr(error, "loc", None)
-        inside = loc is not None and loc.filename.endswith(code.co_filename.rpartition("/")[2])
-        line = loc.line if inside else code.co_firstlineno
-        reason = str(error.msg).strip().partition("\n\n")[0]
+        line = code.co_firstlineno
+        if loc is not None and loc.filename.endswith(code.co_filename.rpartition("/")[2]):
+            line = loc.line
+        reason = str(getattr(error, "msg", error)).strip().partition("\n\n")[0]
         raise TypeError(f'file "{code.co_filename}", line {line}, in {function.__qualname__}: {reason}') from error
     return inner
 
@@ -200,7 +205,7 @@ def _store(item: Any, first: int) -> Any:
 
 
 def build(cls: type[Custom], made: _core.Made, kind: str) -> tuple[Any, ...]:
-    """Compiles both functions for a type, checks them on a few elements and hands them to `made`; returns what to keep."""
+    """Compiles both functions for a type, checks them on a few elements, hands them to `made`; returns what to keep."""
     expected = _by_hand(cls, kind)  # first: its errors are plain Python
     at, chunk = _compile_scalars(cls), _compile_chunk(cls, kind)
     _compare(cls, kind, at.ctypes, chunk.address, expected)
@@ -218,17 +223,18 @@ def _compile_scalars(cls: type[Custom]) -> Any:
     kinds = [_t.UniTuple(double, layout[k]) if layout[k] else double for k in places]
     signature = _t.void(_t.int64, double, _t.CPointer(double), _t.CPointer(double))
     if cls.scalars is None:
-        flat = _flatten(kinds)
+        flat = _flatten(1)
 
         def plain(t: Any, lr: Any, hyper: Any, out: Any) -> None:
             out[0] = lr
             flat(out, pick(load(hyper)))
 
         return numba.cfunc(signature, error_model="numpy")(plain)
-    inner = _scalar(cls.scalars, np.float64, _t.int64, double, *kinds)
-    result = inner.overloads[(_t.int64, double, *kinds)].signature.return_type
-    write = _flatten(list(result.types) if isinstance(result, _t.BaseTuple) else [result], 0)
-    single = not isinstance(result, _t.BaseTuple)
+    arguments = (_t.int64, double, *kinds)
+    inner = _scalar(cls.scalars, np.float64, *arguments)
+    result = inner.overloads[arguments].signature.return_type
+    write = _flatten(0)
+    single = not _is_tuple(result)
 
     def at(t: Any, lr: Any, hyper: Any, out: Any) -> None:
         write(out, inner(*((t, lr) + pick(load(hyper)))))  # noqa: RUF005 - Numba takes one starred tuple
@@ -241,7 +247,7 @@ def _compile_scalars(cls: type[Custom]) -> Any:
 
 def _wanted(cls: type[Custom]) -> list[str]:
     """The hyper-parameters that the function of a step takes, or without one those of the formula."""
-    return [*custom.inspect.signature(cls.scalars).parameters][2:] if cls.scalars else cls.names()
+    return [*inspect.signature(cls.scalars).parameters][2:] if cls.scalars else cls.names()
 
 
 def _picker(places: tuple[int, ...]) -> Any:
@@ -259,7 +265,7 @@ def _picker(places: tuple[int, ...]) -> Any:
     return pick
 
 
-def _flatten(kinds: list[Any], start: int = 1) -> Any:
+def _flatten(start: int) -> Any:
     """A function of a pointer and a tuple, that stores its numbers, those of tuples in it too, from `start` on."""
 
     @extending.intrinsic  # type: ignore[untyped-decorator]
@@ -268,7 +274,8 @@ def _flatten(kinds: list[Any], start: int = 1) -> Any:
             place = start
             for k, kind in enumerate(values.types):
                 x = builder.extract_value(arguments[1], k)
-                parts = [(builder.extract_value(x, j), kind.dtype) for j in range(len(kind))] if _is_tuple(kind) else None
+                count = len(kind) if _is_tuple(kind) else 0
+                parts = [(builder.extract_value(x, j), kind.dtype) for j in range(count)]
                 for part, own in parts or [(x, kind)]:
                     at = builder.gep(arguments[0], [context.get_constant(_t.intp, place)])
                     builder.store(context.cast(builder, part, own, _t.float64), at)

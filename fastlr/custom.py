@@ -1,14 +1,16 @@
-"""`rule`: a formula in Python becomes an optimizer like the others. Needs ``fastlr-kernels[jit]``; compiled.py has the compiler.
+"""`rule`: a formula in Python becomes an optimizer like the others. Needs ``fastlr-kernels[jit]``.
 
-The functions below may be used in formulas; they are those of kernels/kernels.h, with the same bits.
+`average`, `square`, `root`, `sign`, `larger` and `complement` may be used in formulas; they are those of
+kernels/kernels.h, with the same bits. compiled.py has the compiler.
 """
 
 from __future__ import annotations
 
 import inspect
 import itertools
+from abc import ABCMeta
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -28,7 +30,8 @@ def average(old: Any, new: Any, a: Any) -> Any:
 
 def square(x: Any) -> Any:
     """x², or a quarter of the largest number where that is less, so that an average of squares stays finite."""
-    return min(x * x, type(x)(np.finfo(type(x)).max / 4)) if x == x else x
+    with np.errstate(over="ignore"):
+        return min(x * x, type(x)(np.finfo(type(x)).max / 4)) if x == x else x
 
 
 def root(x: Any) -> Any:
@@ -66,6 +69,8 @@ class Custom(Optimizer):
     function: ClassVar[Callable[..., None]]
     """The update of one array by a function that owns no state, as in `fastlr.functional`."""
     sees_p: ClassVar[bool]
+    squares: ClassVar[tuple[str, ...]]
+    """States that are never negative, which 8 bits store as such."""
     defaults: ClassVar[dict[str, Any]]
     _made: ClassVar[_core.Made | None] = None
     _kept: ClassVar[list[Any]]
@@ -82,10 +87,11 @@ class Custom(Optimizer):
         """Makes `function(t, lr, …)` what is computed once a step, in double: see `fastlr.rule`."""
         names = [*inspect.signature(function).parameters]
         if names[:2] != ["t", "lr"]:
-            raise TypeError(f"prepare: {_where(function)} must take t and lr first, got {', '.join(names) or 'nothing'}")
+            raise TypeError(f"prepare: {_where(function)} must take t and lr first, got {_list(names)}")
         for name in names[2:]:
             if name not in cls.hypers:
-                raise TypeError(f"prepare: {_where(function)}: no hyper-parameter {name!r}; there are {_list(cls.hypers)}")
+                known = _list(cls.hypers)
+                raise TypeError(f"prepare: {_where(function)}: no hyper-parameter {name!r}; there are {known}")
         if cls._made is not None:
             raise RuntimeError(f"prepare must come before the first use of {cls.__name__}, which is compiled by now")
         cls.scalars = function
@@ -107,9 +113,6 @@ class Custom(Optimizer):
             squares = sum(1 << j for j, key in enumerate(cls.states) if key in cls.squares)
             cls._made = _core.Made(cls.rule, len(cls.states), sum(_sizes(cls).values()), count, squares)
         return cls.rule, cls.states
-
-    squares: ClassVar[tuple[str, ...]] = ()
-    """States that are never negative, which 8 bits store as such."""
 
     @classmethod
     def names(cls) -> list[str]:
@@ -148,8 +151,8 @@ def rule(
     """Makes an optimizer class of a function that computes one element of a step.
 
     The class has all that the others have: groups, schedules, clipping, decay, threads, float32 and float64, state in
-    fewer bits, checkpoints; and ``function``, the update of one array, as in `fastlr.functional`. Its kernel is compiled
-    by Numba when the first optimizer is built, and checked against the function itself on a few elements.
+    fewer bits, checkpoints; and ``function``, the update of one array, as in `fastlr.functional`. Its kernel is
+    compiled by Numba when the first optimizer is built, and checked against the function itself on a few elements.
 
     The function takes the gradient g, then p if it has an argument of that name, the states, and then numbers: the
     hyper-parameters by name, or what `prepare` makes of them. It returns the direction u and the new states; the rest,
@@ -159,7 +162,8 @@ def rule(
 
     What is the same for all elements belongs in a second function, which ``@<class>.prepare`` takes: of the number t of
     the step, from 1, of lr and of hyper-parameters by name, in double. It returns the rate that u is multiplied by, and
-    then the numbers that the first function takes, in its order. `complement` of `fastlr.custom` is for bias corrections.
+    then the numbers that the first function takes, in its order. `complement` of `fastlr.custom` is for bias
+    corrections.
 
     Parameters
     ----------
@@ -189,7 +193,7 @@ def rule(
     >>> @MyAdamW.prepare
     ... def scalars(t, lr, betas, eps):
     ...     c1, c2 = complement(betas[0], t), complement(betas[1], t)
-    ...     return lr * root(c2) / c1, 1 - betas[0], 1 - betas[1], eps * root(c2)
+    ...     return lr * (root(c2) / c1), 1 - betas[0], 1 - betas[1], eps * root(c2)
     >>> p = np.ones(3, np.float32)
     >>> opt = MyAdamW(p, lr=0.1, weight_decay=0.5)
     >>> opt.step(np.float32([1, -2, 0]), clip_norm=1.0).step
@@ -213,7 +217,7 @@ def rule(
         if parameters[: len(wanted)] != wanted:
             raise TypeError(f"{_where(formula)} must take {', '.join(wanted)} first, got {', '.join(parameters)}")
         defaults = {"lr": lr, **hyper, "weight_decay": weight_decay}
-        body = {
+        body: dict[str, Any] = {
             "__doc__": formula.__doc__,
             "__module__": formula.__module__,
             "__qualname__": formula.__qualname__,
@@ -229,7 +233,7 @@ def rule(
             "_kept": [],
             "kernel": staticmethod(lambda group: _flat(getattr(group, name) for name in own)),
         }
-        cls = type(Custom)(formula.__name__, (Custom,), body)
+        cls = cast(type[Custom], ABCMeta(formula.__name__, (Custom,), body))
         if sum(_sizes(cls).values()) > _core.HYPERS:
             raise ValueError(f"hyper-parameters must be at most {_core.HYPERS} numbers, got {_list(hyper)}")
         cls.function = staticmethod(functional._function(formula.__name__, cls))
