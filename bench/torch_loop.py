@@ -220,9 +220,7 @@ def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--rounds", type=int, default=51, help=f"turns of each copy, of {TIMED} timed iterations")
     p.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="of those of this file")
-    p.add_argument(
-        "--compiled", action="store_true", help="torch.compile's optimizer too"
-    )
+    p.add_argument("--compiled", action="store_true", help="torch.compile's optimizer too")
     p.add_argument("--threads", type=int, default=2, help="of torch and of fastlr")
     a = p.parse_args()
     limit_threads(a.threads)
