@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find fastlr -name '*.pyx' -o -name '*.[ch]')
 
-.PHONY: demo test bench lib lint gate clean
+.PHONY: demo test bench lib lint gate mutants clean
 
 demo: $(VENV)/with-demo
 	$(BIN)/fastlr demo
@@ -60,6 +60,10 @@ $(BIN)/python:
 $(VENV)/with-%: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
 	@touch $@
+
+# Every mutant of every rule: hours. .ci/run tries a hundred.
+mutants: $(VENV)/with-test
+	$(BIN)/python tools/mutate.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info fastlr/*.so fastlr/lib
