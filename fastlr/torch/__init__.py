@@ -15,6 +15,7 @@ False
 
 from __future__ import annotations
 
+from fastlr.torch.flat import flatten
 from fastlr.torch.rules import (
     ASGD,
     FTRL,
@@ -107,4 +108,5 @@ __all__ = [
     "SparseAdam",
     "StableAdamW",
     "Yogi",
+    "flatten",
 ]
