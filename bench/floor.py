@@ -1,8 +1,9 @@
 """The floor: fastlr's own loop on the same threads with the case's reads and writes, and one addition a buffer.
 
-What the rule must read before it can begin, for sums over the tensor, is read before, a buffer at a time, by the pass that
-takes the norm for clipping. No kernel that makes these passes can be expected below it, so time(floor) / time(engine) says what an
-engine's arithmetic, calls and extra passes cost. It is a measurement, not a bound: an engine may come out above 1.
+What the rule must read before it can begin, for sums over the tensor, is read before, a buffer at a time, by the pass
+that takes the norm for clipping. No kernel that makes these passes can be expected below it, so time(floor) /
+time(engine) says what an engine's arithmetic, calls and extra passes cost. It is a measurement, not a bound: an engine
+may come out above 1.
 """
 
 from __future__ import annotations
