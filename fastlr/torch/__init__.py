@@ -16,6 +16,7 @@ False
 from __future__ import annotations
 
 from fastlr.torch.flat import flatten
+from fastlr.torch.objective import objective
 from fastlr.torch.rules import (
     ASGD,
     FTRL,
@@ -109,4 +110,5 @@ __all__ = [
     "StableAdamW",
     "Yogi",
     "flatten",
+    "objective",
 ]
