@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlr import _core, functional
 from fastlr.extras import need
 from fastlr.optimizer import Optimizer
+from fastlr.plain import plain
 
 __all__ = ["State", "transform"]
 
@@ -53,14 +53,8 @@ def transform(rule: type[Optimizer], **hyper: Any) -> Any:
     """
     jax, optax = need("jax", "jax", "fastlr.jax"), need("optax", "jax", "fastlr.jax")
     jnp = jax.numpy
-    update = {getattr(functional, name).rule: getattr(functional, name) for name in functional.__all__}.get(rule)
-    if update is None:
-        raise TypeError(f"rule must be a class of fastlr's, such as fastlr.AdamW, got {rule!r}")
-    probe = rule(np.zeros((1, 1), np.float32), **hyper)  # refuses what it would refuse
-    if rule.informed or rule.per_row or _core.carried(probe.rule)[0] or rule.layout is not Optimizer.layout:
-        raise TypeError(f"rule must keep arrays of the parameters' shapes and nothing else, unlike {rule.__name__}")
-    keys, first = probe.states, {key: probe.initial(key, probe.groups[0]) for key in probe.states}
-    hyper = {name: x for name, x in hyper.items() if name not in rule.starting}
+    update, hyper, first = plain(rule, hyper)
+    keys = tuple(first)
 
     def init(params: Any) -> State:
         fill = {key: jax.tree.map(lambda p, x=x: jnp.full_like(p, x), params) for key, x in first.items()}
