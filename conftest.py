@@ -4,6 +4,7 @@ import importlib.util
 
 ONLY_WITH = {
     "fastlr/torch": "torch",
+    "tests/torch_models.py": "torch",
     "fastlr/jax.py": "optax",
     "fastlr/thinc.py": "thinc",
     "fastlr/jit.py": "numba",
