@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find fastlr -name '*.pyx' -o -name '*.[ch]')
 
-.PHONY: demo test bench lint gate clean
+.PHONY: demo test bench lib lint gate mutants clean
 
 demo: $(VENV)/with-demo
 	$(BIN)/fastlr demo
@@ -16,12 +16,35 @@ test: $(VENV)/with-test
 bench: $(VENV)/with-$(or $(EXTRA),jit)
 	$(BIN)/python -m bench.compare
 
+# The C library without Python, build/lib/libfastlr.a and .so: needs a C compiler alone. CC=clang, THREADS=no, LIB=elsewhere.
+LIB := build/lib
+FLAGS := $(shell sed -n 's/^FLAGS = \[\(.*\)\]/\1/p' setup.py | tr -d '",') -fPIC $(if $(filter no,$(THREADS)),-DFASTLR_NO_THREADS)
+KERNELS := $(wildcard fastlr/kernels/*.c)
+WIDE := $(wildcard fastlr/kernels/*/*.c)
+
+lib: $(LIB)/libfastlr.a $(LIB)/libfastlr.so
+
+$(LIB)/libfastlr.a: $(patsubst %.c,$(LIB)/%.o,$(KERNELS) $(WIDE))
+	rm -f $@
+	$(AR) rcs $@ $^
+
+$(LIB)/libfastlr.so: $(patsubst %.c,$(LIB)/shared/%.o,$(KERNELS)) $(patsubst %.c,$(LIB)/%.o,$(WIDE))
+	$(CC) -shared -o $@ $^ -lm $(if $(filter no,$(THREADS)),,-pthread)
+
+$(LIB)/%.o: %.c $(shell find fastlr -name '*.h')
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(FLAGS) -Ifastlr/include -Ifastlr/kernels -c $< -o $@
+
+$(LIB)/shared/%.o: %.c $(shell find fastlr -name '*.h')
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) $(FLAGS) -DFASTLR_SHARED -Ifastlr/include -Ifastlr/kernels -c $< -o $@
+
 lint: $(VENV)/with-lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest fastlr._core
-	PATH="$(BIN):$$PATH" $(BIN)/cython-lint --max-line-length 120 fastlr/_core.pyx fastlr/_curve.pxi fastlr/_tensors.pxi
+	PATH="$(BIN):$$PATH" $(BIN)/cython-lint --max-line-length 120 fastlr/*.pyx fastlr/*.px[di]
 	$(BIN)/clang-format --dry-run -Werror $$(git ls-files '*.c' '*.h')
 	$(BIN)/codespell $$(git ls-files)
 
@@ -38,5 +61,9 @@ $(VENV)/with-%: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
 	@touch $@
 
+# Every mutant of every rule: hours. .ci/run tries a hundred.
+mutants: $(VENV)/with-test
+	$(BIN)/python tools/mutate.py
+
 clean:
-	rm -rf $(VENV) build *.egg-info fastlr/*.so
+	rm -rf $(VENV) build *.egg-info fastlr/*.so fastlr/lib

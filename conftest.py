@@ -2,4 +2,5 @@
 
 import importlib.util
 
-collect_ignore = [] if importlib.util.find_spec("torch") else ["fastlr/torch"]
+ONLY_WITH = {"fastlr/torch": "torch", "fastlr/jit.py": "numba"}
+collect_ignore = [path for path, library in ONLY_WITH.items() if not importlib.util.find_spec(library)]

@@ -18,7 +18,7 @@ from fastlr.ademamix import AdEMAMix
 from fastlr.adopt import Adopt
 from fastlr.asgd import ASGD
 from fastlr.buffers import FlatBuffer
-from fastlr.config import get_num_threads, isa, num_threads, set_num_threads
+from fastlr.config import get_include, get_library_dir, get_num_threads, isa, num_threads, set_num_threads
 from fastlr.dadapt import DAdaptAdam, DAdaptSGD
 from fastlr.distance import DoG, DoWG, LDoG
 from fastlr.ftrl import FTRL
@@ -114,6 +114,8 @@ __all__ = [
     "Yogi",
     "callbacks",
     "functional",
+    "get_include",
+    "get_library_dir",
     "get_num_threads",
     "hutchinson",
     "isa",

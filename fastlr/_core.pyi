@@ -11,6 +11,11 @@ PROPAGATE: Final[int]
 SKIP: Final[int]
 RAISE: Final[int]
 ONE: Final[float]
+HYPERS: Final[int]
+SCALARS: Final[int]
+STATES: Final[int]
+_C_API: Final[object]
+__pyx_capi__: Final[dict[str, object]]
 SUMMED: Final[str]
 
 def set_threads(n: int) -> None: ...
@@ -44,6 +49,13 @@ class Curve:
     def _fill(self, t: Any, out: Any) -> None: ...
 
 def per_tensor(rule: str) -> bool: ...
+def embeds(rule: str) -> bool: ...
+
+@final
+class Made:
+    def __new__(cls, name: str, states: int, hypers: int, scalars: int) -> Self: ...
+    def compiled(self, kind: str) -> bool: ...
+    def use(self, kind: str, at: int, chunk: int) -> None: ...
 
 @final
 class Report:

@@ -21,7 +21,8 @@ from cpython.float cimport PyFloat_CheckExact
 from cpython.long cimport PyLong_AsLongLongAndOverflow, PyLong_CheckExact
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cpython.object cimport PyObject
-from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_New
+from cpython.ref cimport Py_INCREF
 from libc.float cimport DBL_MAX, FLT_MAX
 from libc.math cimport fabs, sqrt
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
@@ -49,6 +50,7 @@ cdef extern from "fastlr.h" nogil:
     ctypedef struct fastlr_hyper:
         double lr, scale, l2, decay
         double rule[9]
+        const void *context
 
     ctypedef struct fastlr_step:
         pass
@@ -106,6 +108,7 @@ cdef extern from "fastlr.h" nogil:
         void (*survey)(size_t, const void *, const void *, void **, const fastlr_step *, size_t, fastlr_lanes *)
         void (*close)(const fastlr_hyper *, int64_t t, const fastlr_sums *, double *carry)
         fastlr_extent extent[5]
+        const void *context
 
     ctypedef struct fastlr_partial:
         pass
@@ -130,6 +133,7 @@ cdef extern from "fastlr.h" nogil:
     )
     void fastlr_accumulate(const fastlr_span *, size_t spans, int threads)
     int fastlr_processors()
+    double fastlr_clip(double scale, double norm, double clip_norm)
     unsigned long long fastlr_flush_denormals()
     void fastlr_set_float_mode(unsigned long long)
     void fastlr_widen(fastlr_format, size_t n, const void *codes, const void *beside, float *x)
@@ -449,6 +453,11 @@ include "_curve.pxi"
 cdef class Plan
 
 include "_tensors.pxi"
+
+
+# ---- other languages ------------------------------------------------------------------------------------------------
+
+include "_embed.pxi"
 
 
 # ---- one optimizer's step -------------------------------------------------------------------------------------------
@@ -1028,8 +1037,8 @@ cdef class Plan:
     ) except -1:
         """Clips `scale`, sets `norm`, and says whether to skip what is not finite; or raises."""
         norm[0] = fabs(scale[0]) * stats.norm
-        if clip_norm >= 0 and not norm[0] + 1e-6 <= clip_norm:
-            scale[0] *= clip_norm / (norm[0] + 1e-6)
+        if clip_norm >= 0:
+            scale[0] = fastlr_clip(scale[0], norm[0], clip_norm)
         if nonfinite == _PROPAGATE or (
             stats.finite and fabs(scale[0]) * stats.largest <= (<double>FLT_MAX if self.dtype == FASTLR_F32 else DBL_MAX)
         ):
@@ -1269,6 +1278,7 @@ cdef class Plan:
             if apart or c.group != group or self.t[c.entry] + 1 != t:
                 group, t = c.group, self.t[c.entry] + 1
                 self.hypers[group].scale = scale * self.factors[group]
+                self.hypers[group].context = rule.context
                 numbers = self.numbers_of(self.carried, rule, self.laid[k])
                 memcpy(numbers, self.numbers_of(self.carry, rule, self.laid[k]), FASTLR_CARRY * sizeof(double))
                 sums = found

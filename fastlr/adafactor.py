@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr import _core
 from fastlr.groups import Group
-from fastlr.hyper import choice, flag, nonnegative, positive, real
+from fastlr.hyper import Number, choice, flag, nonnegative, positive, real
 from fastlr.optimizer import Optimizer, Options, Rate, State, Variant
 from fastlr.structure import Structure, tensors_of
 
@@ -113,10 +113,10 @@ class Adafactor(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-2,
-        beta2_decay: float = -0.8,
+        beta2_decay: Number = -0.8,
         eps: tuple[float | None, float] = (None, 1e-3),
-        d: float = 1.0,
-        weight_decay: float = 0.0,
+        d: Number = 1.0,
+        weight_decay: Number = 0.0,
         form: str = "torch",
         relative_step: bool = True,
         scale_parameter: bool = True,

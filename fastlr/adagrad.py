@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import eps_mode, nonnegative, positive
+from fastlr.hyper import Number, eps_mode, nonnegative, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -66,10 +66,10 @@ class Adagrad(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-2,
-        lr_decay: float = 0.0,
-        weight_decay: float = 0.0,
+        lr_decay: Number = 0.0,
+        weight_decay: Number = 0.0,
         initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
+        eps: Number = 1e-10,
         eps_mode: str = "torch",
         **options: Unpack[Options],
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, positive, three_betas
+from fastlr.hyper import Number, flag, positive, three_betas
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ class Adan(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        betas: tuple[float, float, float] = (0.98, 0.92, 0.99),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        betas: tuple[Number, Number, Number] = (0.98, 0.92, 0.99),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
         no_prox: bool = False,
         cautious: bool = False,
         **options: Unpack[Options],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import nonnegative, optional, positive, three_betas
+from fastlr.hyper import Number, nonnegative, optional, positive, three_betas
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -74,11 +74,11 @@ class AdEMAMix(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        betas: tuple[float, float, float] = (0.9, 0.999, 0.9999),
-        alpha: float = 5.0,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        t_alpha_beta3: float | None = None,
+        betas: tuple[Number, Number, Number] = (0.9, 0.999, 0.9999),
+        alpha: Number = 5.0,
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
+        t_alpha_beta3: Number | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, nonnegative, optional, pair_of_betas, positive
+from fastlr.hyper import Number, flag, nonnegative, optional, pair_of_betas, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -72,10 +72,10 @@ class Adopt(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.9999),
-        eps: float = 1e-6,
-        clip_exponent: float | None = 0.25,
-        weight_decay: float = 0.0,
+        betas: tuple[Number, Number] = (0.9, 0.9999),
+        eps: Number = 1e-6,
+        clip_exponent: Number | None = 0.25,
+        weight_decay: Number = 0.0,
         decoupled_weight_decay: bool = False,
         **options: Unpack[Options],
     ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import platform
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,30 @@ def isa() -> str:
     the same bits with each.
     """
     return _core.isa()
+
+
+def get_include() -> str:
+    """The directory of ``fastlr.h``, for C compilers.
+
+    Examples
+    --------
+    >>> import os
+    >>> os.listdir(get_include())
+    ['fastlr.h']
+    """
+    return str(pathlib.Path(__file__).parent / "include")
+
+
+def get_library_dir() -> str:
+    """The directory of ``libfastlr.a``, the kernels without Python; what links it needs ``-lm -pthread`` too.
+
+    Examples
+    --------
+    >>> import os
+    >>> os.listdir(get_library_dir())
+    ['libfastlr.a']
+    """
+    return str(pathlib.Path(__file__).parent / "lib")
 
 
 def set_num_threads(n: int) -> None:

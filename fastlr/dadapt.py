@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, fraction, growth, pair_of_betas, positive
+from fastlr.hyper import Number, flag, fraction, growth, pair_of_betas, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -77,10 +77,10 @@ class DAdaptSGD(Optimizer):
         self,
         params: Any,
         lr: Rate = 1.0,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
+        momentum: Number = 0.0,
+        weight_decay: Number = 0.0,
         d0: float = 1e-6,
-        growth_rate: float = math.inf,
+        growth_rate: Number = math.inf,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -175,13 +175,13 @@ class DAdaptAdam(Optimizer):
         self,
         params: Any,
         lr: Rate = 1.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
         decouple: bool = False,
         use_bias_correction: bool = False,
         d0: float = 1e-6,
-        growth_rate: float = math.inf,
+        growth_rate: Number = math.inf,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(

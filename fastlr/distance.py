@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import nonnegative, optional, positive
+from fastlr.hyper import Number, nonnegative, optional, positive
 from fastlr.optimizer import Optimizer, Options, Rate, Variant
 
 if TYPE_CHECKING:
@@ -76,10 +76,10 @@ class DoG(Optimizer):
         self,
         params: Any,
         lr: Rate = 1.0,
-        reps_rel: float = 1e-6,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        averaging: float | None = None,
+        reps_rel: Number = 1e-6,
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
+        averaging: Number | None = None,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -222,8 +222,8 @@ class DoWG(Optimizer):
         self,
         params: Any,
         lr: Rate = 1.0,
-        eps: float = 1e-4,
-        weight_decay: float = 0.0,
+        eps: Number = 1e-4,
+        weight_decay: Number = 0.0,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, lr=lr, eps=eps, weight_decay=weight_decay, **options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import nonnegative
+from fastlr.hyper import Number, nonnegative
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ class FTRL(Optimizer):
         self,
         params: Any,
         lr: Rate = 0.1,
-        beta: float = 1.0,
-        l1: float = 0.0,
-        l2: float = 0.0,
+        beta: Number = 1.0,
+        l1: Number = 0.0,
+        l2: Number = 0.0,
         initial_accumulator_value: float = 0.0,
-        weight_decay: float = 0.0,
+        weight_decay: Number = 0.0,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(

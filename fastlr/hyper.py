@@ -17,6 +17,7 @@ import numpy as np
 from fastlr._core import Curve
 
 Check = Callable[[str, Any], Any]
+Number = float | Curve  # a hyper-parameter: a number or a schedule
 
 
 def real(name: str, x: object) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, nonnegative, pair_of_betas, positive
+from fastlr.hyper import Number, flag, nonnegative, pair_of_betas, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -82,9 +82,9 @@ class SGDHD(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        hypergrad_lr: float = 0.02,
+        momentum: Number = 0.0,
+        weight_decay: Number = 0.0,
+        hypergrad_lr: Number = 0.02,
         additive: bool = False,
         **options: Unpack[Options],
     ) -> None:
@@ -175,10 +175,10 @@ class AdamHD(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        hypergrad_lr: float = 0.02,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
+        hypergrad_lr: Number = 0.02,
         additive: bool = False,
         **options: Unpack[Options],
     ) -> None:

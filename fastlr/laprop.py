@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, pair_of_betas, positive
+from fastlr.hyper import Number, flag, pair_of_betas, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ class LaProp(Optimizer):
         self,
         params: Any,
         lr: Rate = 4e-4,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-15,
-        weight_decay: float = 0.0,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-15,
+        weight_decay: Number = 0.0,
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:

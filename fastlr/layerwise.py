@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, nonnegative, pair_of_betas, positive, real
+from fastlr.hyper import Number, flag, nonnegative, pair_of_betas, positive, real
 from fastlr.optimizer import Optimizer, Options, Rate, Variant
 
 if TYPE_CHECKING:
@@ -87,12 +87,12 @@ class LARS(Optimizer):
         self,
         params: Any,
         lr: Rate = 1.0,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        momentum: Number = 0.0,
+        dampening: Number = 0.0,
+        weight_decay: Number = 0.0,
         nesterov: bool = False,
-        trust_coeff: float = 1e-3,
-        eps: float = 1e-8,
+        trust_coeff: Number = 1e-3,
+        eps: Number = 1e-8,
         trust_clip: bool = False,
         always_adapt: bool = False,
         **options: Unpack[Options],
@@ -207,9 +207,9 @@ class LAMB(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-6,
-        weight_decay: float = 0.01,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-6,
+        weight_decay: Number = 0.01,
         grad_averaging: bool = True,
         trust_clip: bool = False,
         always_adapt: bool = False,
@@ -292,9 +292,9 @@ class NovoGrad(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        betas: tuple[float, float] = (0.95, 0.98),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        betas: tuple[Number, Number] = (0.95, 0.98),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
         grad_averaging: bool = False,
         **options: Unpack[Options],
     ) -> None:
@@ -370,9 +370,9 @@ class StableAdamW(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.99),
-        eps: float = 1e-6,
-        weight_decay: float = 0.01,
+        betas: tuple[Number, Number] = (0.9, 0.99),
+        eps: Number = 1e-6,
+        weight_decay: Number = 0.01,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)

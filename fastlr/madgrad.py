@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, fraction, positive
+from fastlr.hyper import Number, flag, fraction, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -69,9 +69,9 @@ class MADGRAD(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-2,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        eps: float = 1e-6,
+        momentum: Number = 0.9,
+        weight_decay: Number = 0.0,
+        eps: Number = 1e-6,
         decoupled_weight_decay: bool = False,
         **options: Unpack[Options],
     ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastlr.buffers import Array, as_array
 from fastlr.groups import Group
-from fastlr.hyper import choice, flag, fraction, positive, real
+from fastlr.hyper import Number, choice, flag, fraction, positive, real
 from fastlr.optimizer import Derived, Optimizer, Options, Rate, State
 from fastlr.structure import Structure, tensors_of
 
@@ -122,11 +122,11 @@ class Muon(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        weight_decay: float = 0.1,
-        momentum: float = 0.95,
+        weight_decay: Number = 0.1,
+        momentum: Number = 0.95,
         nesterov: bool = True,
-        ns_coefficients: tuple[float, float, float] = (3.4445, -4.775, 2.0315),
-        eps: float = 1e-7,
+        ns_coefficients: tuple[Number, Number, Number] = (3.4445, -4.775, 2.0315),
+        eps: Number = 1e-7,
         ns_steps: int = 5,
         adjust_lr_fn: str | None = None,
         precision: str = "float32",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, nonnegative, pair_of_betas, positive
+from fastlr.hyper import Number, flag, nonnegative, pair_of_betas, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ class NAdam(Optimizer):
         self,
         params: Any,
         lr: Rate = 2e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum_decay: float = 4e-3,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
+        momentum_decay: Number = 4e-3,
         decoupled_weight_decay: bool = False,
         cautious: bool = False,
         **options: Unpack[Options],

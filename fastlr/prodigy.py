@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, fraction, growth, pair_of_betas, positive
+from fastlr.hyper import Number, flag, fraction, growth, pair_of_betas, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -109,16 +109,16 @@ class Prodigy(Optimizer):
         self,
         params: Any,
         lr: Rate = 1.0,
-        betas: tuple[float, float] = (0.9, 0.999),
-        beta3: float | None = None,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        beta3: Number | None = None,
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
         decouple: bool = True,
         use_bias_correction: bool = False,
         safeguard_warmup: bool = False,
         d0: float = 1e-6,
-        d_coef: float = 1.0,
-        growth_rate: float = math.inf,
+        d_coef: Number = 1.0,
+        growth_rate: Number = math.inf,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(

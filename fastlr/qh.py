@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, fraction, pair_of_betas, pair_of_nus, positive, share
+from fastlr.hyper import Number, flag, fraction, pair_of_betas, pair_of_nus, positive, share
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -74,10 +74,10 @@ class QHAdam(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        nus: tuple[float, float] = (1.0, 1.0),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        nus: tuple[Number, Number] = (1.0, 1.0),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
         decoupled_weight_decay: bool = False,
         cautious: bool = False,
         **options: Unpack[Options],
@@ -153,9 +153,9 @@ class QHM(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        momentum: float = 0.999,
-        nu: float = 0.7,
-        weight_decay: float = 0.0,
+        momentum: Number = 0.999,
+        nu: Number = 0.7,
+        weight_decay: Number = 0.0,
         decoupled_weight_decay: bool = False,
         **options: Unpack[Options],
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import eps_mode, flag, pair_of_betas, positive
+from fastlr.hyper import Number, eps_mode, flag, pair_of_betas, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ class RAdam(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
         decoupled_weight_decay: bool = False,
         eps_mode: str = "torch",
         cautious: bool = False,

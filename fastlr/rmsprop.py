@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import eps_mode, flag, fraction, nonnegative, positive
+from fastlr.hyper import Number, eps_mode, flag, fraction, nonnegative, positive
 from fastlr.optimizer import Optimizer, Options, Rate, Variant
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ class RMSprop(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        momentum: float = 0.0,
+        alpha: Number = 0.99,
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
+        momentum: Number = 0.0,
         centered: bool = False,
         eps_mode: str = "torch",
         **options: Unpack[Options],

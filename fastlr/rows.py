@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import nonnegative, pair_of_betas, positive
+from fastlr.hyper import Number, nonnegative, pair_of_betas, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ class SparseAdam(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
@@ -144,9 +144,9 @@ class LazyAdam(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
@@ -209,10 +209,10 @@ class RowAdagrad(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-2,
-        lr_decay: float = 0.0,
-        weight_decay: float = 0.0,
+        lr_decay: Number = 0.0,
+        weight_decay: Number = 0.0,
         initial_accumulator_value: float = 0.0,
-        eps: float = 1e-10,
+        eps: Number = 1e-10,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import least_and_most, shrink_and_grow
+from fastlr.hyper import Number, least_and_most, shrink_and_grow
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ class Rprop(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-2,
-        etas: tuple[float, float] = (0.5, 1.2),
-        step_sizes: tuple[float, float] = (1e-6, 50.0),
-        weight_decay: float = 0.0,
+        etas: tuple[Number, Number] = (0.5, 1.2),
+        step_sizes: tuple[Number, Number] = (1e-6, 50.0),
+        weight_decay: Number = 0.0,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastlr import _core
 from fastlr.groups import Group
-from fastlr.hyper import fraction, nonnegative, positive, real
+from fastlr.hyper import Number, fraction, nonnegative, positive, real
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -137,11 +137,11 @@ class ScheduleFreeSGD(_ScheduleFree):
         self,
         params: Any,
         lr: Rate = 1.0,
-        momentum: float = 0.9,
-        weight_decay: float = 0.0,
-        warmup_steps: float = 0.0,
-        r: float = 0.0,
-        weight_lr_power: float = 2.0,
+        momentum: Number = 0.9,
+        weight_decay: Number = 0.0,
+        warmup_steps: Number = 0.0,
+        r: Number = 0.0,
+        weight_lr_power: Number = 2.0,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -231,12 +231,12 @@ class ScheduleFreeAdamW(_ScheduleFree):
         self,
         params: Any,
         lr: Rate = 0.0025,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-        warmup_steps: float = 0.0,
-        r: float = 0.0,
-        weight_lr_power: float = 2.0,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0.0,
+        warmup_steps: Number = 0.0,
+        r: Number = 0.0,
+        weight_lr_power: Number = 2.0,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(

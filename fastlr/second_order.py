@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr import _core
 from fastlr.groups import Group
-from fastlr.hyper import flag, pair_of_betas, positive, real
+from fastlr.hyper import Number, flag, pair_of_betas, positive, real
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ class AdaHessian(_core.InformedStepper, Optimizer):
         self,
         params: Any,
         lr: Rate = 0.15,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-4,
-        weight_decay: float = 0.0,
-        hessian_power: float = 1.0,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-4,
+        weight_decay: Number = 0.0,
+        hessian_power: Number = 1.0,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(
@@ -150,10 +150,10 @@ class Sophia(_core.InformedStepper, Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-4,
-        betas: tuple[float, float] = (0.965, 0.99),
-        rho: float = 0.04,
-        eps: float = 1e-12,
-        weight_decay: float = 0.1,
+        betas: tuple[Number, Number] = (0.965, 0.99),
+        rho: Number = 0.04,
+        eps: Number = 1e-12,
+        weight_decay: Number = 0.1,
         use_bias_correction: bool = False,
         **options: Unpack[Options],
     ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, nonnegative, real
+from fastlr.hyper import Number, flag, nonnegative, real
 from fastlr.optimizer import Optimizer, Options, Rate, Variant, cautious
 
 if TYPE_CHECKING:
@@ -72,9 +72,9 @@ class SGD(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-3,
-        momentum: float = 0.0,
-        dampening: float = 0.0,
-        weight_decay: float = 0.0,
+        momentum: Number = 0.0,
+        dampening: Number = 0.0,
+        weight_decay: Number = 0.0,
         nesterov: bool = False,
         cautious: bool = False,
         **options: Unpack[Options],

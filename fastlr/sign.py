@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import flag, fraction, pair_of_betas
+from fastlr.hyper import Number, flag, fraction, pair_of_betas
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ class Signum(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-4,
-        beta: float = 0.9,
-        weight_decay: float = 0.0,
+        beta: Number = 0.9,
+        weight_decay: Number = 0.0,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(params, lr=lr, beta=beta, weight_decay=weight_decay, **options)
@@ -163,8 +163,8 @@ class Lion(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-4,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 0.0,
+        betas: tuple[Number, Number] = (0.9, 0.99),
+        weight_decay: Number = 0.0,
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:

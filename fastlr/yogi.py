@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import eps_mode, flag, nonnegative, pair_of_betas, positive
+from fastlr.hyper import Number, eps_mode, flag, nonnegative, pair_of_betas, positive
 from fastlr.optimizer import Optimizer, Options, Rate
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ class Yogi(Optimizer):
         self,
         params: Any,
         lr: Rate = 1e-2,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-3,
-        weight_decay: float = 0.0,
+        betas: tuple[Number, Number] = (0.9, 0.999),
+        eps: Number = 1e-3,
+        weight_decay: Number = 0.0,
         bias_correction: bool = True,
         initial_accumulator_value: float = 1e-6,
         eps_mode: str = "torch",

@@ -16,7 +16,7 @@ from tests.torch_models import backward, batches, build  # noqa: E402
 
 THEIRS = [name for name in ours.__all__ if hasattr(torch.optim, name)]
 NAMES = [name for name in THEIRS if name not in ("Muon", "SparseAdam")]  # one goes by bfloat16, one by rows
-OWN = [name for name in ours.__all__ if name not in THEIRS]
+OWN = [name for name in ours.__all__ if name not in (*THEIRS, "flatten", "objective")]
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -715,3 +715,158 @@ def test_sparse_nonfinite_is_skipped_by_all():
     mine.step()
     assert mine.report.skipped
     assert_same_bits(bits(mine), before)
+
+
+# ---- in backward ----------------------------------------------------------------------------------------------------
+
+
+def trained(name, steps=6, **options):
+    model = build("transformer")
+    cls = getattr(ours, name)
+    groups = [{"params": list(model.parameters())[::2]}, {"params": list(model.parameters())[1::2], "lr": 2e-3}]
+    opt = cls(groups, lr=1e-3, **options)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(opt, 0.9)
+    for batch in batches("transformer", steps):
+        opt.zero_grad()
+        backward(model, batch)
+        opt.step()
+        scheduler.step()
+    return model, opt
+
+
+@pytest.mark.parametrize("name", [*NAMES, "Lion", "LAMB"])
+def test_in_backward_has_the_same_bits(name):
+    model, opt = trained(name)
+    other, second = trained(name, in_backward=True)
+    assert_same_bits([p.detach() for p in model.parameters()], [p.detach() for p in other.parameters()])
+    assert all(p.grad is None for p in other.parameters())
+    saved, again = opt.state_dict(), second.state_dict()
+    for k, slot in saved["state"].items():
+        assert_same_bits(list(slot.values()), [again["state"][k][key] for key in slot])
+
+
+def test_in_backward_drops_each_gradient_at_once():
+    layers = torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(5)])
+    opt = ours.AdamW(layers.parameters(), in_backward=True)
+    alive = []
+    for p in layers.parameters():
+        p.register_post_accumulate_grad_hook(
+            lambda _: alive.append(sum(q.grad is not None for q in layers.parameters()))
+        )
+    layers(torch.ones(1, 4)).sum().backward()
+    opt.step()
+    assert max(alive) <= 1
+
+
+def test_in_backward_clips_by_value_and_by_the_norm_before():
+    (p,), (q,) = parameters((50,)), parameters((50,))
+    opt = ours.SGD([p], lr=0.1, in_backward=True, clip_value=0.5)
+    g = torch.linspace(-2, 2, 50)
+    before = p.detach().clone()
+    (p * g).sum().backward()
+    opt.step()
+    torch.testing.assert_close(p.detach(), before - 0.1 * g.clamp(-0.5, 0.5))
+
+    opt = ours.SGD([q], lr=0.1, in_backward=True, clip_previous=1.0)
+    before = q.detach().clone()
+    for scale in (1.0, 1.0 / (g.norm() + 1e-6)):
+        (q * g).sum().backward()
+        opt.step()
+        before -= 0.1 * g * scale
+        torch.testing.assert_close(q.detach(), before)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("AdamW", {"in_backward": True, "clip_norm": 1.0}, "clip_norm must be None with in_backward"),
+        ("AdamW", {"clip_value": 1.0}, "clip_value must be None without in_backward"),
+        ("AdamW", {"in_backward": True, "clip_previous": -1.0}, "clip_previous must be finite and > 0"),
+    ],
+)
+def test_in_backward_refuses(name, options, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(ours, name)(parameters((3,)), **options)
+
+
+def test_in_backward_refuses_rules_of_the_whole_model():
+    (p,) = parameters((3,))
+    opt = ours.Prodigy([p], in_backward=True)
+    before = p.detach().clone()
+    with pytest.raises(ValueError, match="in_backward must be False for Prodigy"):
+        p.sum().backward()
+    assert torch.equal(p, before)
+    assert not opt.state
+
+
+def test_in_backward_refuses_a_scaler():
+    (p,) = parameters((3,))
+    opt = ours.SGD([p], lr=0.1, in_backward=True)
+    opt.grad_scale = torch.tensor(8.0)
+    with pytest.raises(ValueError, match="in_backward must be False with GradScaler"):
+        opt.step()
+
+
+@pytest.mark.parametrize("how", ["deepcopy", "load"])
+def test_in_backward_goes_on_in_copies(how):
+    model = torch.nn.Linear(4, 3)
+    opt = ours.AdamW(model.parameters(), in_backward=True)
+    model(torch.ones(2, 4)).sum().backward()
+    if how == "deepcopy":
+        model, opt = copy.deepcopy((model, opt))
+    else:
+        saved = opt.state_dict()
+        opt.load_state_dict(saved)
+    model(torch.ones(2, 4)).sum().backward()
+    opt.step()
+    assert [slot["step"].item() for slot in opt.state.values()] == [2, 2]
+    assert model.weight.grad is None
+
+
+# ---- flat buffers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("none", [True, False])
+@pytest.mark.parametrize("name", ["AdamW", "SGD", "Lion", "RMSprop"])
+def test_flatten(name, none):
+    """The bits of the optimizer of the tensors themselves, tied weights and all."""
+    models = build("transformer"), build("transformer")
+    a = getattr(ours, name)(models[0].parameters(), lr=1e-3)
+    flat = ours.flatten(models[1])
+    b = getattr(ours, name)(flat, lr=1e-3)
+    assert [x.numel() for x in flat] == [sum(p.numel() for p in models[0].parameters())]
+    assert models[1].head.weight is models[1].tokens.weight
+    for t, batch in enumerate(batches("transformer", 6)):
+        for model, opt in zip(models, (a, b), strict=True):
+            (model if t % 2 else opt).zero_grad(set_to_none=none)
+            backward(model, batch)
+            opt.step()
+    assert_same_bits([p.detach() for p in models[0].parameters()], [p.detach() for p in models[1].parameters()])
+    assert models[1].head.weight.data_ptr() == flat[0].data_ptr()
+
+
+def test_flatten_keeps_layouts_and_dtypes():
+    conv = torch.nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    linear = torch.nn.Linear(2, 2, dtype=torch.float64)
+    linear.bias.requires_grad_(False)
+    before = [p.detach().clone() for p in (*conv.parameters(), *linear.parameters())]
+    strides = conv.weight.stride()
+    flat = ours.flatten([*conv.parameters(), *linear.parameters()])
+    assert [(x.dtype, x.numel()) for x in flat] == [(torch.float32, 112), (torch.float64, 4)]
+    assert conv.weight.stride() == strides
+    assert_same_bits(before, [p.detach() for p in (*conv.parameters(), *linear.parameters())])
+
+
+def test_flatten_notices_what_leaves():
+    model = torch.nn.Linear(3, 2)
+    opt = ours.SGD(ours.flatten(model), lr=0.1)
+    model(torch.ones(1, 3)).sum().backward()
+    model.weight.data = model.weight.data.clone()
+    with pytest.raises(ValueError, match="a parameter has left the flat buffer"):
+        opt.step()
+    with pytest.raises(TypeError, match="flat parameters cannot be copied"):
+        copy.deepcopy(opt)
+    with pytest.raises(TypeError, match="flat parameters cannot be pickled"):
+        pickle.dumps(opt)
+    with pytest.raises(ValueError, match="at least one that requires a gradient"):
+        ours.flatten([])

@@ -1,6 +1,6 @@
 """Whether the tests can see a wrong rule: changes each sign, factor, comparison and name of kernels/rules by itself.
 
-    python tools/mutate.py [-j JOBS] [--list] [text]
+    python tools/mutate.py [-j JOBS] [--list] [--sample N --seed S] [text]
 
 A mutant is one change in one line of code: + to −, × to ÷, == to !=, || to &&, > to <, 1 to 0, the arms of ?:
 exchanged, a name replaced by its sibling (b1 by b2, m by v and so on) or two fields of a struct exchanged. For each,
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import os
 import pathlib
+import random
 import re
 import shutil
 import subprocess
@@ -246,8 +247,12 @@ def main() -> int:
     parser.add_argument("text", nargs="?", default="", help="only mutants whose line contains this")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="default: processors")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
+    parser.add_argument("--sample", type=int, help="only so many of them, chosen at random: all take hours")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice")
     arguments = parser.parse_args()
     chosen = [m for m in mutants() if arguments.text in str(m)]
+    if arguments.sample is not None and arguments.sample < len(chosen):
+        chosen = random.Random(arguments.seed).sample(chosen, arguments.sample)
     if arguments.list:
         print(*chosen, sep="\n")
         return 0

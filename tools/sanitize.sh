@@ -1,16 +1,21 @@
 #!/usr/bin/env bash
-# The C core under AddressSanitizer with UBSan, and under ThreadSanitizer: tests/c/driver.c. Usage: tools/sanitize.sh [cc]
+# The C core under AddressSanitizer with UBSan, and under ThreadSanitizer: tests/c. Usage: tools/sanitize.sh [cc]
 set -eu
 cd "$(dirname "$0")/.."
 cc=${1:-gcc}
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 flags="-std=c11 -g -O1 -fno-math-errno -fno-trapping-math -ffp-contract=off -Wall -Wextra -Wdouble-promotion -Werror"
-sources="tests/c/driver.c fastlr/kernels/*.c fastlr/kernels/*/*.c"
-build() { "$cc" $flags -Ifastlr/include -Ifastlr/kernels "$@" $sources -o "$out/driver" -lm -pthread; }
+sources="fastlr/kernels/*.c fastlr/kernels/*/*.c"
+build() { # one of tests/c, flags
+    program=$1 && shift
+    "$cc" $flags -Ifastlr/include -Ifastlr/kernels "$@" tests/c/"$program".c $sources -o "$out/$program" -lm -pthread
+}
 
-build -fsanitize=address,undefined -fno-sanitize-recover=all
+build driver -fsanitize=address,undefined -fno-sanitize-recover=all
 echo "address, undefined: $(ASAN_OPTIONS=detect_leaks=1 "$out/driver")"
-build -fsanitize=thread
+build driver -fsanitize=thread
 # ThreadSanitizer cannot follow a fork of a process with threads; tests/test_threads.py forks.
 echo "thread: $(DRIVER_NO_FORK=1 TSAN_OPTIONS=halt_on_error=1 "$out/driver")"
+build embed -fsanitize=address,undefined -fno-sanitize-recover=all -DFASTLR_NO_THREADS
+echo "address, undefined, without threads: $("$out/embed")"

@@ -2,6 +2,9 @@
  *
  * Kernels are stateless and never allocate: the caller owns parameters, gradients, state and the step number.
  * Elementwise results are the same bits for any instruction set, thread count, offset and split of the buffers.
+ *
+ * Programs that embed fastlr use the last section, `embed.c`, which only grows from version to version; examples/c has one.
+ * What is above it is what that is made of, and changes with the library.
  */
 #ifndef FASTLR_H
 #define FASTLR_H
@@ -9,6 +12,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#ifdef FASTLR_SHARED /* while the shared library is built: all that is declared here is what it exports */
+#pragma GCC visibility push(default)
+#endif
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 enum { FASTLR_STATES = 5, FASTLR_HYPERS = 9, FASTLR_STEP_SLOTS = 16, FASTLR_SUMS = 4, FASTLR_CARRY = 4 };
 
@@ -24,6 +34,7 @@ typedef struct {
     double l2;    /* coupled weight decay: g' += l2 p */
     double decay; /* decoupled weight decay: p -= lr decay p */
     double rule[FASTLR_HYPERS];
+    const void *context; /* of the rule: fastlr_rule.context */
 } fastlr_hyper;
 
 /* The same for one step, narrowed to the kernel's type: bias corrections applied, ready for the loop. Opaque. */
@@ -65,8 +76,8 @@ typedef struct {
     void *p, *g, *s[FASTLR_STATES]; /* the states, then the rule's input if it has one, which is only read */
     const fastlr_step *step;
     const fastlr_stored *stored; /* NULL where all is of the arithmetic's type and nothing else is to be done */
-    size_t unit;  /* what it is summed with: spans of one unit are neighbours, units count from 0 */
-    size_t start; /* its place on the line of all spans: fastlr_lay() */
+    size_t unit;                 /* what it is summed with: spans of one unit are neighbours, units count from 0 */
+    size_t start;                /* its place on the line of all spans: fastlr_lay() */
 } fastlr_span;
 
 /* Of one unit. */
@@ -89,7 +100,7 @@ typedef struct {
     size_t size; /* bytes of an element */
     int states, inputs, hypers, carry;
     unsigned squares, precise; /* a bit for each state: never negative; not to be stored in fewer bits than float32 */
-    int passes, accesses; /* of one step at most: reads of the gradients; numbers read or written an element */
+    int passes, accesses;      /* of one step at most: reads of the gradients; numbers read or written an element */
     fastlr_scope scope;
     /* The scalars of step t, which counts from 1. `sums` are the survey's, NULL before it; `carry` is read and replaced.
      * False when a scalar is not finite in the kernel's type. */
@@ -109,6 +120,7 @@ typedef struct {
     void (*close)(const fastlr_hyper *, int64_t t, const fastlr_sums *sums, double *carry);
     /* If a state is not one of elements, the sweep is over one row of a table, and only fastlr_run_rows() may call it. */
     fastlr_extent extent[FASTLR_STATES];
+    const void *context; /* what prepare() must find in fastlr_hyper.context: see made.c */
 } fastlr_rule;
 
 /* The gradients of one block; see kernels/reduce.h. */
@@ -279,12 +291,15 @@ void fastlr_factored_run(const fastlr_rule *, const fastlr_span *, const fastlr_
 void fastlr_widen(fastlr_format, size_t n, const void *codes, const void *beside, float *x);
 void fastlr_narrow(fastlr_format, size_t n, const float *x, void *codes, void *beside, uint64_t key);
 
-/* ---- pool.c: the threads ---- */
+/* ---- float_mode.c: of the calling thread, and of the threads that work for it ---- */
 
-/* Denormal numbers count as 0 from now on in the calling thread, and in the threads that work for it, until the mode that
- * this returns is set again. */
-unsigned long long fastlr_flush_denormals(void);
+unsigned long long fastlr_get_float_mode(void);
 void fastlr_set_float_mode(unsigned long long mode);
+
+/* Denormal numbers count as 0 from now on, until the mode that this returns is set again. */
+unsigned long long fastlr_flush_denormals(void);
+
+/* ---- pool.c: the threads ---- */
 
 /* Calls task(ctx, first, last) over pieces of [0, count), on up to `threads` threads, the caller's among them. */
 typedef void (*fastlr_task)(void *ctx, size_t first, size_t last);
@@ -299,5 +314,135 @@ enum { FASTLR_MAX_THREADS = 256 };
 
 /* Processors this process may use: affinity and cgroup quota. */
 int fastlr_processors(void);
+
+/* ---- made.c: rules made at run time ---- */
+
+enum { FASTLR_SCALARS = 10 };
+
+/* Step t in double: out[0] is the rate, at first lr, and out[1..scalars] are what the chunk's function is given. */
+typedef void (*fastlr_made_at)(int64_t t, double lr, const double *hyper, double *out);
+
+/* The step of n elements. `numbers`, of their type: scale, l2, decay, rate, then the scalars; see kernels/sweep.h. */
+typedef void (*fastlr_made_chunk)(int64_t n, void *p, void *g, void *const *s, const void *numbers, int64_t zero);
+
+/* A rule of two functions, compiled for it by somebody else: @fastlr.rule. The caller keeps it, and the code, for good. */
+typedef struct fastlr_made {
+    const char *name; /* no other rule's */
+    fastlr_dtype dtype;
+    int states, hypers, scalars;
+    fastlr_made_at at;
+    fastlr_made_chunk chunk;
+    fastlr_rule rule; /* made of these by fastlr_add() */
+    struct fastlr_made *next;
+} fastlr_made;
+
+/* From now on fastlr_find() has it; its functions may be set later, before its first step. */
+void fastlr_add(fastlr_made *);
+const fastlr_rule *fastlr_find_made(const char *name, fastlr_dtype);
+
+/* ---- embed.c: a step in one call, for programs of any language ----
+ *
+ * Append-only: a structure begins with its size as the caller was compiled with it, members are only ever added at the end,
+ * and those that the caller does not know of are 0.
+ */
+
+enum { FASTLR_ABI = 1 }; /* changes only if something below ceases to mean what it does */
+
+/* What fastlr_update() returns, fastlr_message() says. All but the first two leave every buffer as it was. */
+typedef enum {
+    FASTLR_OK,
+    FASTLR_SKIPPED,    /* gradients are not finite, and the call says to skip those; they are 0 now if it says `zero` */
+    FASTLR_BAD_SIZE,   /* `size` or `stride` is no version's */
+    FASTLR_NO_RULE,    /* no sweep has this name and dtype */
+    FASTLR_BAD_HYPERS, /* not as many as the rule has, or no array */
+    FASTLR_BAD_STEP,   /* t < 1 */
+    FASTLR_BAD_BUFFER, /* p, g, or a state or input that the rule has, is NULL or not aligned */
+    FASTLR_NO_CARRY,   /* the rule carries numbers, and `carry` is NULL */
+    FASTLR_NO_SCRATCH, /* NULL, or smaller than fastlr_scratch() says */
+    FASTLR_NOT_FINITE, /* lr, decay, l2, scale or clip_norm, in double or in the buffers' type */
+    FASTLR_STATUSES
+} fastlr_status;
+
+/* One array of the model, with its gradients and state: contiguous, aligned, none overlapping another. */
+typedef struct {
+    size_t n;
+    void *p, *g;
+    void *s[FASTLR_STATES]; /* as many as the rule has, 0 before the first step; then its input */
+} fastlr_tensor;
+
+typedef struct {
+    size_t size; /* sizeof(fastlr_call) */
+    const char *rule;
+    fastlr_dtype dtype;
+    int threads; /* at most; fastlr_processors() is a good number */
+    int64_t t;   /* which step this is, from 1 */
+    double lr;
+    double scale;     /* the gradients are multiplied by it first; -1 maximises */
+    double l2, decay; /* weight decay: added to the gradient; times lr, taken off the parameter itself (AdamW) */
+    double clip_norm; /* > 0: scaled down to this Euclidean norm, of all gradients together; 0 for none */
+    const double *hyper;
+    size_t hypers; /* the rule's own, in the order of its <rule>_hyper in kernels/rules/ */
+    const fastlr_tensor *tensors;
+    size_t count, stride; /* stride: sizeof(fastlr_tensor) */
+    double *carry;        /* FASTLR_CARRY numbers a tensor, all 0 before the first step, where the rule has any */
+    void *scratch;
+    size_t room; /* bytes of it */
+    bool zero;   /* the gradients are 0 afterwards */
+    bool skip;   /* gradients that are not finite: change nothing */
+} fastlr_call;
+
+/* Of all gradients together, where a norm was asked for by clip_norm or skip; else NaN. */
+typedef struct {
+    size_t size; /* sizeof(fastlr_found) */
+    double norm; /* scaled, not clipped */
+} fastlr_found;
+
+typedef struct {
+    size_t size; /* sizeof(fastlr_description) */
+    int states, inputs, hypers, carry;
+    int passes, accesses; /* see fastlr_rule */
+    fastlr_scope scope;
+} fastlr_description;
+
+/* What a rule has: FASTLR_OK, FASTLR_NO_RULE or FASTLR_BAD_SIZE. */
+fastlr_status fastlr_describe(const char *rule, fastlr_dtype, fastlr_description *);
+
+/* Bytes of `scratch` that a call with these tensors needs, at most; of no alignment. It does not look at the buffers. */
+size_t fastlr_scratch(const fastlr_call *);
+
+/* One step, or none at all. `found` may be NULL. All tensors are one group; calls with others' may run at the same time. */
+fastlr_status fastlr_update(const fastlr_call *, fastlr_found *found);
+
+const char *fastlr_message(fastlr_status);
+
+/* The factor on gradients whose norm, so scaled, is `norm`. */
+double fastlr_clip(double scale, double norm, double clip_norm);
+
+/* The same as a table, which the Python module has in the capsule fastlr._core._C_API: no linking needed. */
+typedef struct {
+    uint32_t abi, size; /* FASTLR_ABI; bytes of the table: look before using what was added later */
+    fastlr_status (*describe)(const char *rule, fastlr_dtype, fastlr_description *);
+    size_t (*scratch)(const fastlr_call *);
+    fastlr_status (*update)(const fastlr_call *, fastlr_found *);
+    const char *(*message)(fastlr_status);
+    const char *(*rule_name)(int n);
+    const char *(*isa_name)(int n);
+    bool (*isa_runs)(int n);
+    int (*isa)(void);
+    void (*use_isa)(int n);
+    int (*processors)(void);
+    void (*parallel)(size_t count, int threads, fastlr_task, void *ctx);
+    int (*schedule)(const fastlr_segment *, size_t n, const double *t, double *out);
+} fastlr_api;
+
+#define FASTLR_CAPSULE "fastlr._core._C_API"
+const fastlr_api *fastlr_get_api(void);
+
+#ifdef __cplusplus
+}
+#endif
+#ifdef FASTLR_SHARED
+#pragma GCC visibility pop
+#endif
 
 #endif

@@ -100,7 +100,9 @@ const fastlr_rule *fastlr_find(const char *name, fastlr_dtype dtype)
 {
     const fastlr_table *table = fastlr_table_of(dtype);
     const fastlr_rule *rule = find(table->rules, name);
-    return rule ? rule : find(table->others, name);
+    if (!rule)
+        rule = find(table->others, name);
+    return rule ? rule : fastlr_find_made(name, dtype);
 }
 
 const fastlr_rule *fastlr_find_rows(const char *name, fastlr_dtype dtype)

@@ -141,7 +141,7 @@ PER_ELEMENT real cube_root(real x)
         r = r + (r * h) * (third + h * ((real)2 / 9 + h * ((real)14 / 81)));
     }
     const real r2 = r * r, near = scaled * r2, y = near + (scaled - near * (near * near)) * (r2 * third);
-    return (x > 0) & (x <= most) ? y * (real)(small ? 0x1p-18 : 0x1p18) : x;
+    return ((x > 0) & (x <= most)) ? y * (real)(small ? 0x1p-18 : 0x1p18) : x;
 }
 
 PER_STEP bool is_finite(real x)

@@ -13,7 +13,10 @@
  *
  * One call at a time holds `busy`. It writes the job, opens the gate and moves `epoch`. A worker may enter while the gate
  * is open; the caller closes it when nothing is left to take, and waits for those inside, never for one still asleep.
+ *
+ * A build with FASTLR_NO_THREADS has serial.c instead.
  */
+#ifndef FASTLR_NO_THREADS
 #define _GNU_SOURCE
 #include "fastlr.h"
 #include "team.h"
@@ -73,41 +76,6 @@ static inline void pause_briefly(void)
 #elif defined(__aarch64__)
     __asm__ volatile("isb");
 #endif
-}
-
-static unsigned long long get_float_mode(void)
-{
-#if defined(__x86_64__)
-    return _mm_getcsr();
-#elif defined(__aarch64__)
-    unsigned long long mode;
-    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
-    return mode;
-#else
-    return 0;
-#endif
-}
-
-void fastlr_set_float_mode(unsigned long long mode)
-{
-#if defined(__x86_64__)
-    _mm_setcsr((unsigned)mode);
-#elif defined(__aarch64__)
-    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
-#else
-    (void)mode;
-#endif
-}
-
-unsigned long long fastlr_flush_denormals(void)
-{
-    const unsigned long long mode = get_float_mode();
-#if defined(__x86_64__)
-    fastlr_set_float_mode(mode | 0x8040); /* FTZ and DAZ */
-#else
-    fastlr_set_float_mode(mode | 1 << 24); /* FZ of aarch64 */
-#endif
-    return mode;
 }
 
 static long long now(void)
@@ -249,7 +217,7 @@ static void start_workers(int wanted)
 /* A thread of another library's team in the place of a worker. Its own floating-point mode is given back to it. */
 static void lend(int number)
 {
-    const unsigned long long own = get_float_mode();
+    const unsigned long long own = fastlr_get_float_mode();
     fastlr_set_float_mode(pool.float_mode);
     work(number % pool.threads);
     fastlr_set_float_mode(own);
@@ -270,7 +238,7 @@ static void share_out(size_t count, int threads, fastlr_task task, void *ctx)
     pool.task = task;
     pool.ctx = ctx;
     pool.threads = threads;
-    pool.float_mode = get_float_mode();
+    pool.float_mode = fastlr_get_float_mode();
     for (int k = 0; k < threads; k++) {
         atomic_store_explicit(&pool.parts[k].next, count * (size_t)k / (size_t)threads, memory_order_relaxed);
         pool.parts[k].end = count * (size_t)(k + 1) / (size_t)threads;
@@ -328,3 +296,5 @@ void fastlr_parallel(size_t count, int threads, fastlr_task task, void *ctx)
     }
     atomic_store(&pool.last, now());
 }
+
+#endif

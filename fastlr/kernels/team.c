@@ -6,6 +6,7 @@
  * it start or end some, so that is left alone. And it does not survive fork(): a child would wait for threads that are gone.
  * Children of ours are told; one forked before this was loaded gives itself away by having too few threads.
  */
+#ifndef FASTLR_NO_THREADS
 #define _GNU_SOURCE
 #include "team.h"
 
@@ -71,3 +72,5 @@ void fastlr_leave_team(void)
 {
     atomic_store(&forked, true);
 }
+
+#endif

@@ -15,6 +15,8 @@ False
 
 from __future__ import annotations
 
+from fastlr.torch.flat import flatten
+from fastlr.torch.objective import objective
 from fastlr.torch.rules import (
     ASGD,
     FTRL,
@@ -107,4 +109,6 @@ __all__ = [
     "SparseAdam",
     "StableAdamW",
     "Yogi",
+    "flatten",
+    "objective",
 ]

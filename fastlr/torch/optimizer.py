@@ -10,6 +10,7 @@ import functools
 import inspect
 import math
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,6 +27,9 @@ from fastlr.structure import One, Structure, structure_of
 from fastlr.torch.layout import is_dense, laid_like, make_like, refuse, run_of, strides_of
 
 COUNTED, CARRIED, SHARE = range(3)  # see `_core.Tensors`
+
+
+OPTIONS = ("clip_norm", "nonfinite", "in_backward", "clip_value", "clip_previous")  # what a copy must have too
 
 
 class Row(NamedTuple):
@@ -110,6 +114,15 @@ class Step(torch.optim.Optimizer):
         ``torch.nn.utils.clip_grad_norm_`` does, but within the step. The gradients stay as they are.
     nonfinite : {"propagate", "skip", "raise"}, default "propagate"
         What to do with a gradient that holds inf or NaN: see `fastlr.Optimizer`.
+    in_backward : bool, default False
+        Update each parameter within ``backward()``, as soon as its gradient is complete and while it is still in the
+        cache, and drop the gradient: they are never all in memory. One ``backward()`` is one step, so gradients cannot
+        be accumulated, and `GradScaler` and a global `clip_norm`, which ask for all gradients first, are refused. Call
+        ``step()`` nevertheless, for hooks and schedulers.
+    clip_value : float, optional
+        With `in_backward`: gradients are clamped to [-clip_value, clip_value].
+    clip_previous : float, optional
+        With `in_backward`: as `clip_norm`, by the norm of all gradients of the step before. The first is not clipped.
 
     Attributes
     ----------
@@ -123,14 +136,27 @@ class Step(torch.optim.Optimizer):
     _step_supports_amp_scaling = True
 
     def __init__(
-        self, params: Any, *args: Any, clip_norm: float | None = None, nonfinite: str = "propagate", **kwargs: Any
+        self,
+        params: Any,
+        *args: Any,
+        clip_norm: float | None = None,
+        nonfinite: str = "propagate",
+        in_backward: bool = False,
+        clip_value: float | None = None,
+        clip_previous: float | None = None,
+        **kwargs: Any,
     ) -> None:
-        self.clip_norm, self.nonfinite = clip_norm, nonfinite
+        self.clip_norm, self.nonfinite, self.in_backward = clip_norm, nonfinite, flag("in_backward", in_backward)
+        self.clip_value, self.clip_previous = clip_value, clip_previous
         self._clip()
         self._reset()
         super().__init__(params, *args, **kwargs)
 
     def _reset(self) -> None:
+        self._single: dict[Any, Bound] = {}  # in backward: the plan of each parameter
+        self._hooks: dict[Any, Any] = {}
+        self._squares = 0.0  # of the norms of the gradients so far
+        self._norm = math.inf if self.clip_previous is None else 0.0  # of the step before
         self.report: _core.Report | None = None
         self._lock = threading.Lock()
         self._bound: list[Bound] = []
@@ -144,6 +170,16 @@ class Step(torch.optim.Optimizer):
 
     def _clip(self) -> float:
         choice(*NONFINITE)("nonfinite", self.nonfinite)
+        if self.in_backward and self.clip_norm is not None:
+            raise ValueError(
+                "clip_norm must be None with in_backward: the norm of all gradients is known only when the last is "
+                "there, and the others are used by then; give clip_value, or clip_previous: the norm of the last step"
+            )
+        for name in ("clip_value", "clip_previous"):
+            if (limit := getattr(self, name)) is not None:
+                positive(name, limit)
+                if not self.in_backward:
+                    raise ValueError(f"{name} must be None without in_backward, got {limit}; use clip_norm")
         return -1.0 if self.clip_norm is None else positive("clip_norm", self.clip_norm)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -161,6 +197,7 @@ class Step(torch.optim.Optimizer):
         except BaseException:
             self.param_groups.pop()
             raise
+        self._hook()
 
     def _choose(self, k: int, own: Mapping[str, Any]) -> Chosen:
         """A group's rule and checked hyper-parameters."""
@@ -215,10 +252,7 @@ class Step(torch.optim.Optimizer):
         self._keep()
         sparse = {id(m.p) for bound in self._bound if bound.sparse for m in bound.members if m.p.grad is None}
         self._census, self._bound = None, []
-        self._chosen = [self._choose(k, group) for k, group in enumerate(self.param_groups)]
-        self._seen, self._tensors = [[] for _ in self.param_groups], [False for _ in self.param_groups]
-        for k in range(len(self.param_groups)):
-            self._see(k)
+        self._look_at_groups()
         buckets: dict[tuple[Any, ...], list[Member]] = {}
         waiting = []
         for k, group in enumerate(self.param_groups):
@@ -236,6 +270,12 @@ class Step(torch.optim.Optimizer):
         bound = [self._bind_bucket(kind, members) for kind, members in buckets.items()]
         self._census = _core.Census(self.param_groups, self.state, waiting)
         self._bound = bound
+
+    def _look_at_groups(self) -> None:
+        self._chosen = [self._choose(k, group) for k, group in enumerate(self.param_groups)]
+        self._seen, self._tensors = [[] for _ in self.param_groups], [False for _ in self.param_groups]
+        for k in range(len(self.param_groups)):
+            self._see(k)
 
     def _bind_bucket(self, kind: tuple[Any, ...], members: list[Member]) -> Bound:
         cls, rule, states, maximize, _, sparse = kind
@@ -428,8 +468,11 @@ class Step(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        with self._lock:
-            self._advance()
+        if self.in_backward:
+            self._finish_backward()
+        else:
+            with self._lock:
+                self._advance()
         self._optimizer_step_code()
         return loss
 
@@ -471,20 +514,19 @@ class Step(torch.optim.Optimizer):
 
     def _collect(self) -> list[Work]:
         """What the plans that were given a gradient have to do."""
-        work = []
-        for bound in self._bound:
-            if bound.sparse:
-                rows, grads = self._sparse_grads(bound)
-                step = functools.partial(bound.plan.step_rows, rows, grads)
-                norm = functools.partial(bound.plan.norm_rows, rows, grads)
-                made = functools.partial(_step_rows, step, bound.maximize)
-            else:
-                grads = bound.tensors.collect()
-                norm = functools.partial(bound.plan.norm, grads)
-                made = functools.partial(_step, functools.partial(bound.plan.step, grads), bound.maximize, bound.inputs)
-            if any_of(grads):
-                work.append(Work(made, norm))
-        return work
+        return [work for bound in self._bound for work in self._work_of(bound)]
+
+    def _work_of(self, bound: Bound) -> list[Work]:
+        if bound.sparse:
+            rows, grads = self._sparse_grads(bound)
+            step = functools.partial(bound.plan.step_rows, rows, grads)
+            norm = functools.partial(bound.plan.norm_rows, rows, grads)
+            made = functools.partial(_step_rows, step, bound.maximize)
+        else:
+            grads = bound.tensors.collect()
+            norm = functools.partial(bound.plan.norm, grads)
+            made = functools.partial(_step, functools.partial(bound.plan.step, grads), bound.maximize, bound.inputs)
+        return [Work(made, norm)] if any_of(grads) else []
 
     def _sparse_grads(self, bound: Bound) -> tuple[list[Any], list[Any]]:
         """Rows and gradients of each, as arrays."""
@@ -527,11 +569,105 @@ class Step(torch.optim.Optimizer):
         report: _core.Report = then()
         return report
 
+    # ---- in backward ------------------------------------------------------------------------------------------------
+
+    def _hook(self) -> None:
+        """Has each parameter call when its gradient is complete."""
+        if self.in_backward:
+            me = weakref.ref(self)
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p not in self._hooks:
+                        self._hooks[p] = p.register_post_accumulate_grad_hook(functools.partial(_on_gradient, me))
+
+    def _advance_one(self, p: Any) -> None:
+        """The step of one parameter, whose gradient is dropped."""
+        try:
+            with self._lock:
+                self._follow_groups()
+                if self._census is None and self._single:  # the groups ask for other plans
+                    self._keep()
+                    self._single.clear()
+                if not self._single:
+                    self._bind_each()
+                bound = self._single.get(p)
+                sparse = p.grad.layout is torch.sparse_coo
+                if bound is None or bound.sparse != sparse or not bound.tensors.unchanged():
+                    bound = self._bind_one(p)
+                if self.clip_value is not None:
+                    p.grad.clamp_(-self.clip_value, self.clip_value)
+                ((step, norm),) = self._work_of(bound)
+                scale = 1.0
+                if self.clip_previous is not None:
+                    self._squares += norm() ** 2
+                    if self._norm > 0 and not self._norm + 1e-6 <= self.clip_previous:
+                        scale = self.clip_previous / (self._norm + 1e-6)
+                self.report = step(scale, -1.0, NONFINITE[self.nonfinite], None)
+                if self.report.skipped:
+                    self._undo_fresh()
+                self._fresh.clear()
+        except BaseException:
+            self._undo_fresh()
+            self._single.pop(p, None)
+            raise
+        finally:
+            p.grad = None
+
+    def _bind_each(self) -> None:
+        """Makes all plans before the first gradient is dropped: later ones would lie where gradients were.
+
+        And their memory could not be used again.
+        """
+        self._look_at_groups()
+        self._check_shared()
+        self._bound = []
+        self._census = _core.Census(self.param_groups, self.state, [])
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.requires_grad and p.numel() and not torch.nn.parameter.is_lazy(p):
+                    self._bind_one(p)
+
+    def _bind_one(self, p: Any) -> Bound:
+        if (old := self._single.pop(p, None)) is not None:
+            self._keep()
+            self._bound = [bound for bound in self._bound if bound is not old]
+            if old.plan.steps_made == [0]:
+                self.state.pop(p, None)
+        k, j = next(
+            (k, j) for k, group in enumerate(self.param_groups) for j, q in enumerate(group["params"]) if q is p
+        )
+        refuse(name := self._name(k, j), p)
+        chosen = self._chosen[k]
+        if _core.carried(chosen.rule)[1] != "tensor":
+            raise ValueError(
+                f"in_backward must be False for {chosen.cls.__name__}, whose step depends on all gradients"
+            )
+        slot = self.state[p] if chosen.states or self.row.numbers else {}
+        kind = (*chosen.kind, p.dtype, p.grad is not None and p.grad.layout is torch.sparse_coo)
+        bound = self._bind_bucket(kind, [Member(name, k, p, slot)])
+        bound.tensors.unchanged()
+        self._single[p] = bound
+        self._bound.append(bound)
+        return bound
+
+    def _finish_backward(self) -> None:
+        if "grad_scale" in vars(self):
+            raise ValueError("in_backward must be False with GradScaler: gradients are used before it can unscale them")
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None and p.numel():
+                    self._advance_one(p)
+        if self.clip_previous is not None:
+            self._norm, self._squares = math.sqrt(self._squares), 0.0
+
     # ---- checkpoints ------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
         self._keep()
         saved: dict[str, Any] = super().state_dict()
+        order = dict.fromkeys(p for group in self.param_groups for p in group["params"])
+        idle = [k for k, p in enumerate(order) if p in self._single and self._single[p].plan.steps_made == [0]]
+        saved["state"] = {k: slot for k, slot in saved["state"].items() if k not in idle}
         for slot in saved["state"].values() if self.row.whole else ():
             slot.update({key: int(slot[key]) for key in self.row.whole if key in slot})
         return saved
@@ -549,7 +685,7 @@ class Step(torch.optim.Optimizer):
             handle.remove()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "clip_norm": self.clip_norm, "nonfinite": self.nonfinite}
+        return {**super().__getstate__(), **{name: getattr(self, name) for name in OPTIONS}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         slots = state["state"]
@@ -560,8 +696,11 @@ class Step(torch.optim.Optimizer):
             for p, slot in slots.items():
                 taken[p] = self._taken(*where[p], slot) if isinstance(p, torch.Tensor) else slot
             state = {**state, "state": taken}
+        hooks = vars(self).get("_hooks", {})
         super().__setstate__(state)
         self._reset()
+        self._hooks = hooks
+        self._hook()
 
     def _taken(self, group: int, k: int, slot: Mapping[str, Any]) -> dict[str, Any]:
         """The state of a parameter from a checkpoint: checked, and copied to the parameter's layout."""
@@ -576,6 +715,11 @@ class Step(torch.optim.Optimizer):
                 x = laid_like(x, p) if x.shape == p.shape else x.clone()
             taken[key] = x
         return taken
+
+
+def _on_gradient(me: Any, p: Any) -> None:
+    if (optimizer := me()) is not None:
+        optimizer._advance_one(p)
 
 
 def _step(step: Any, maximize: bool, inputs: Any, scale: float, clip: float, nonfinite: int, then: Any) -> _core.Report:
