@@ -62,8 +62,8 @@ RULES = {
     "rprop": Rule("rprop", 2, {"lr": 1e-3}),
     "qhadam": Rule("qhadam", 2, {**_ADAM, "nus": (0.7, 1.0)}),
     "yogi": Rule("yogi", 2, {"lr": 1e-2, "betas": (0.9, 0.999), "eps": 1e-3, "initial_accumulator_value": 0.0}),
-    # Its state is next to nothing, and it reads g three times, p twice: 24 bytes, and the floor with one state 20.
-    "adafactor": Rule("adafactor", 1, {"lr": 1e-2, "eps": (1e-7, 1e-3)}, whole=True, matrix=True),
+    # Its state is next to nothing, and it reads g and p for the means, and g again for the norm of the step, before it.
+    "adafactor": Rule("adafactor", 0, {"lr": 1e-2, "eps": (1e-7, 1e-3)}, 3, whole=True, matrix=True),
     "sign_sgd": Rule("sign_sgd", 0, {"lr": 1e-4}),
     "signum": Rule("signum", 1, {"lr": 1e-4, "beta": 0.9}),
     "lion": Rule("lion", 1, {"lr": 1e-4, "betas": (0.9, 0.99), "weight_decay": 0.1}),
@@ -72,8 +72,8 @@ RULES = {
     "lamb": Rule("lamb", 2, {**_ADAM, "eps": 1e-6, "weight_decay": 0.01}, 4),
     "novograd": Rule("novograd", 1, {"lr": 1e-3, "betas": (0.95, 0.98), "eps": 1e-8, "weight_decay": 0.1}, 1),
     "stable_adamw": Rule("stable_adamw", 2, {**_ADAM, "betas": (0.9, 0.99), "eps": 1e-6, "weight_decay": 0.01}, 2),
-    "dog": Rule("dog", 1, {"lr": 1.0, "reps_rel": 0.01}, 1),
-    "dowg": Rule("dowg", 1, {"lr": 1.0, "eps": 1e-4}, 1),
+    "dog": Rule("dog", 0, {"lr": 1.0, "reps_rel": 0.01}, 1, origin=True),
+    "dowg": Rule("dowg", 0, {"lr": 1.0, "eps": 1e-4}, 1, origin=True),
     "sgd_hd": Rule("sgd_hd", 1, {"lr": 1e-2, "momentum": 0.9, "hypergrad_lr": 0.02}, 2),
     "adam_hd": Rule("adam_hd", 2, {**_ADAM, "hypergrad_lr": 0.02}, 3),
 }

@@ -63,7 +63,7 @@ def excess(case: Case, params: Array) -> float:
 
 def verify(case: Case, engine: Engine, step: Step, g: Array) -> float:
     """Runs the steps on a fresh engine and returns `excess`."""
-    for factor in factors(case):
+    for factor in factors(engine.checked_as(case)):
         engine.gradient(g * g.dtype.type(factor))
         step()
     return excess(engine.checked_as(case), engine.params())

@@ -1,7 +1,9 @@
 """The floor: fastlr's own loop on the same threads with the case's reads and writes, and one addition a buffer.
 
-No kernel that makes one pass over these buffers can be expected below it, so time(floor) / time(engine) says what an
-engine's arithmetic, calls and extra passes cost. It is a measurement, not a bound: an engine may come out above 1.
+What the rule must read before it can begin, for sums over the tensor, is read before, a buffer at a time, by the pass
+that takes the norm for clipping. No kernel that makes these passes can be expected below it, so time(floor) /
+time(engine) says what an engine's arithmetic, calls and extra passes cost. It is a measurement, not a bound: an engine
+may come out above 1.
 """
 
 from __future__ import annotations
@@ -31,7 +33,14 @@ class Floor(Engine):
         )
         plan.set_group(0, Case("sgd", 1).hyper["lr"], 0.0, 0.0, ())
         step, grads = plan.step, (self.g,)
-        return lambda: step(grads, 1.0, False, -1.0, False, _core.PROPAGATE)
+        before = [grads, *((allocate(p.size, p.dtype),) for _ in range(case.spec.survey))][: case.spec.survey]
+
+        def floor() -> None:
+            for buffer in before:
+                plan.norm(buffer)
+            step(grads, 1.0, False, -1.0, False, _core.PROPAGATE)
+
+        return floor
 
     def checked_as(self, case: Case) -> Case:
         """Its parameters move as in gradient descent."""

@@ -177,6 +177,7 @@ def _function(name: str, cls: type[Optimizer]) -> Callable[..., None]:
             carried[:] = np.concatenate(plan.numbers)
 
     update.__name__ = update.__qualname__ = name
+    update.rule = cls  # type: ignore[attr-defined]
     update.__doc__ = f"`{cls.__name__}`: p{''.join(f', {key}' for key in buffers)} are updated."
     update.__signature__ = _signature(update, cls, buffers, defaults)  # type: ignore[attr-defined]
     return update

@@ -10,8 +10,8 @@ typedef struct {
 typedef floor_hyper floor_0_hyper, floor_1_hyper, floor_2_hyper, floor_3_hyper, floor_4_hyper, floor_5_hyper;
 typedef floor_step floor_0_step, floor_1_step, floor_2_step, floor_3_step, floor_4_step, floor_5_step;
 
-typedef floor_hyper floor_1_origin_hyper, floor_2_origin_hyper, floor_3_origin_hyper;
-typedef floor_step floor_1_origin_step, floor_2_origin_step, floor_3_origin_step;
+typedef floor_hyper floor_0_origin_hyper, floor_1_origin_hyper, floor_2_origin_hyper, floor_3_origin_hyper;
+typedef floor_step floor_0_origin_step, floor_1_origin_step, floor_2_origin_step, floor_3_origin_step;
 
 PER_STEP floor_step floor_at(const floor_hyper *o, int64_t t, pace *x)
 {
@@ -24,6 +24,7 @@ PER_STEP floor_step floor_at(const floor_hyper *o, int64_t t, pace *x)
 #define floor_3_at floor_at
 #define floor_4_at floor_at
 #define floor_5_at floor_at
+#define floor_0_origin_at floor_at
 #define floor_1_origin_at floor_at
 #define floor_2_origin_at floor_at
 #define floor_3_origin_at floor_at
@@ -86,6 +87,17 @@ PER_ELEMENT out floor_5(real g, real a, real b, real c, real d, real e, floor_st
 
 #define RULE floor_5
 #define STATES 5
+#include "sweep.h"
+
+PER_ELEMENT out floor_0_origin(real g, real from, floor_step h)
+{
+    (void)h;
+    return (out){.u = g + 0 * from};
+}
+
+#define RULE floor_0_origin
+#define STATES 0
+#define ORIGIN
 #include "sweep.h"
 
 PER_ELEMENT out floor_1_origin(real g, real a, real from, floor_step h)

@@ -256,6 +256,7 @@ static const fastlr_rule *const rules[] = {
     &dog_averaged_rule,
     &dowg_rule,
     &floor_0_rule,
+    &floor_0_origin_rule,
     &floor_1_rule,
     &floor_1_origin_rule,
     &floor_2_rule,

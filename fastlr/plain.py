@@ -1,0 +1,36 @@
+"""Rules for libraries that keep state themselves: those whose state is arrays like the parameter, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastlr import _core, functional
+from fastlr.optimizer import Optimizer
+
+
+class Plain(NamedTuple):
+    """`update` of `fastlr.functional` with its hyper-parameters, and what each state, by letter, holds at first."""
+
+    update: Callable[..., None]
+    hyper: dict[str, Any]
+    first: dict[str, float]
+
+
+def plain(rule: type[Optimizer], hyper: Mapping[str, Any]) -> Plain:
+    """What is needed of a rule, or the error that says why it cannot be used so."""
+    functions = {getattr(functional, name).rule: getattr(functional, name) for name in functional.__all__}
+    if rule not in functions:
+        raise TypeError(f"rule must be a class of fastlr's, such as fastlr.AdamW, got {rule!r}")
+    if not is_plain(rule):
+        raise TypeError(f"rule must keep arrays of the parameters' shapes and nothing else, unlike {rule.__name__}")
+    probe = rule(np.zeros((1, 1), np.float32), **hyper)  # refuses what it would refuse
+    first = {key: probe.initial(key, probe.groups[0]) for key in probe.states}
+    return Plain(functions[rule], {name: x for name, x in hyper.items() if name not in rule.starting}, first)
+
+
+def is_plain(rule: type[Optimizer]) -> bool:
+    """Whether arrays like the parameter are all that the rule keeps, and gradients all that it is given."""
+    return not (rule.informed or rule.per_row or _core.carried(rule.rule)[0] or rule.layout is not Optimizer.layout)
