@@ -8,5 +8,7 @@ ONLY_WITH = {
     "fastlr/jax.py": "optax",
     "fastlr/thinc.py": "thinc",
     "fastlr/jit.py": "numba",
+    "fastlr/compiled.py": "numba",
+    "fastlr/custom.py": "numba",
 }
 collect_ignore = [path for path, library in ONLY_WITH.items() if not importlib.util.find_spec(library)]
