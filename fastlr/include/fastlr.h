@@ -330,6 +330,7 @@ typedef struct fastlr_made {
     const char *name; /* no other rule's */
     fastlr_dtype dtype;
     int states, hypers, scalars;
+    unsigned squares; /* as in fastlr_rule */
     fastlr_made_at at;
     fastlr_made_chunk chunk;
     fastlr_rule rule; /* made of these by fastlr_add() */
