@@ -19,6 +19,7 @@ from fastlr.adopt import Adopt
 from fastlr.asgd import ASGD
 from fastlr.buffers import FlatBuffer
 from fastlr.config import get_include, get_library_dir, get_num_threads, isa, num_threads, set_num_threads
+from fastlr.custom import rule
 from fastlr.dadapt import DAdaptAdam, DAdaptSGD
 from fastlr.distance import DoG, DoWG, LDoG
 from fastlr.ftrl import FTRL
@@ -122,6 +123,7 @@ __all__ = [
     "mechanize",
     "num_threads",
     "rows_of",
+    "rule",
     "schedules",
     "set_num_threads",
     "spatial_average",

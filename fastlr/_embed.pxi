@@ -51,6 +51,7 @@ cdef extern from "fastlr.h" nogil:
         const char *name
         fastlr_dtype dtype
         int states, hypers, scalars
+        unsigned squares
         fastlr_made_at at
         fastlr_made_chunk chunk
 
@@ -173,11 +174,13 @@ cdef class Made:
     states, hypers, scalars : int
         How many states it has, how many hyper-parameters its first function takes, how many numbers that returns
         beside the rate.
+    squares : int
+        A bit for each state that is never negative.
     """
     cdef fastlr_made *made  # one for each dtype
     cdef bytes name
 
-    def __cinit__(self, str name, int states, int hypers, int scalars):
+    def __cinit__(self, str name, int states, int hypers, int scalars, unsigned squares):
         cdef int k
         self.name = name.encode()
         for dtype in (FASTLR_F32, FASTLR_F64):
@@ -188,6 +191,7 @@ cdef class Made:
         for k, dtype in enumerate((FASTLR_F32, FASTLR_F64)):
             self.made[k].name, self.made[k].dtype = self.name, dtype
             self.made[k].states, self.made[k].hypers, self.made[k].scalars = states, hypers, scalars
+            self.made[k].squares = squares
             fastlr_add(&self.made[k])
 
     def compiled(self, str kind):

@@ -20,7 +20,7 @@ FORMAT = 1
 def save(opt: Optimizer) -> dict[str, Any]:
     saved = {
         "format": FORMAT,
-        "rule": opt.rule,
+        "rule": _rule(opt),
         "step": opt._plan.step_count,
         "steps": opt._plan.steps_made,
         "numbers": opt._plan.numbers,
@@ -53,7 +53,7 @@ def load(opt: Optimizer, saved: Mapping[str, Any]) -> None:
         _expect("state_dict['storage']", saved["storage"], opt._precision.saved(opt._structure, opt._pieces))
         _expect("state_dict['beside']", set(saved["beside"]), set(_beside(opt)))
     _expect("state_dict['format']", saved["format"], FORMAT)
-    _expect("state_dict['rule']", saved["rule"], opt.rule)
+    _expect("state_dict['rule']", saved["rule"], _rule(opt))
     _expect("state_dict['groups']: count", len(saved["groups"]), len(opt.groups))
     _expect("state_dict['steps']: count", len(saved["steps"]), len(opt._structure.arrays))
     _expect("state_dict['state']", set(saved["state"]), set(opt.states))
@@ -72,6 +72,11 @@ def load(opt: Optimizer, saved: Mapping[str, Any]) -> None:
         state[key] = _collect(opt._structure, arrays, f"state_dict['beside'][{key!r}]", saved["beside"][key])
     opt._plan.load(state, step, steps, numbers, groups)
     opt._changed[0] = True
+
+
+def _rule(opt: Optimizer) -> str:
+    """Its name, without the number that a rule made at run time has in this process: see custom.py."""
+    return opt.rule.partition("#")[0]
 
 
 def _is_function(x: Any) -> bool:

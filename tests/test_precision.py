@@ -156,6 +156,21 @@ def test_elements_before_do_not_know_what_follows(n):
         np.testing.assert_array_equal(shorter[:same], longer[:same])
 
 
+@pytest.mark.parametrize("case", [c for c in NARROWED if c.id in ("AdamW", "Lion", "SGD-momentum")], ids=str)
+@pytest.mark.parametrize("storage", [s for s in STORAGES if "float16" not in s and s[2] != "float32"], ids="/".join)
+@pytest.mark.parametrize("isa", ISAS)
+def test_loops_with_storage_inlined_do_what_tiles_do(case, storage, isa):
+    """Zeroing the gradients goes by tiles."""
+    _core.use_isa(isa)
+    n = 3 * BLOCK + 333
+    p, q = stored(values(n, 1), storage[0]), stored(values(n, 1), storage[0])
+    opts = [build(case, x, lr=0.01, state_dtype=storage[2], dtype="bfloat16", weight_decay=0.1) for x in (p, q)]
+    for step in range(4):
+        for opt, zero in zip(opts, (False, True), strict=True):
+            opt.step(stored(values(n, 2 + step), storage[1]), zero_grads=zero)
+    assert bytes_of(opts[0], [p]) == bytes_of(opts[1], [q])
+
+
 # ---- what each storage is -------------------------------------------------------------------------------------------
 
 

@@ -53,7 +53,7 @@ def source(unit: pathlib.Path, rule: str) -> str:
     return re.sub(r'#include "../kernels.h"', lambda _: text, unit.read_text())
 
 
-def remarks(cc: str, unit: pathlib.Path, rule: str, place: str, sums: bool) -> int:
+def remarks(cc: str, unit: pathlib.Path, rule: str, place: str, sums: bool, wider: bool = False) -> int:
     """How many vectorised loops at `place`, of the instruction set's full width, the compiler reports."""
     flags, pattern = REMARK["clang" if "clang" in cc else "gcc"]
     full = WIDTH[unit.stem.split("_")[0]]
@@ -67,7 +67,24 @@ def remarks(cc: str, unit: pathlib.Path, rule: str, place: str, sums: bool) -> i
         sys.exit(f"{' '.join(command)}\n{done.stderr}")
     # gcc says bytes; clang says elements, of which those of a sum are double.
     items = {1} if "clang" not in cc else {8 if unit.stem.endswith("f64") else 4} | ({8} if sums else set())
-    return sum(int(width) * item == full for width in re.findall(place + pattern, done.stderr) for item in items)
+    return sum(
+        (int(width) * item >= full) if wider else (int(width) * item == full)
+        for width in re.findall(place + pattern, done.stderr)
+        for item in items
+    )
+
+
+def stored(cc: str, unit: pathlib.Path) -> tuple[int, int]:
+    """Loops of store.h, and how many of them the compiler reports as vectorised at the full width of float32."""
+    flags, pattern = REMARK["clang" if "clang" in cc else "gcc"]
+    includes = [f"-I{KERNELS}", f"-I{KERNELS.parent / 'include'}"]
+    command = [cc, *FLAGS, "-w", *flags, *includes, "-c", str(unit), "-o", "/dev/null"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    text = (KERNELS / "store.h").read_text()
+    loops = len(re.findall(r"^(?:LOAD|SAVE|SAVE_BY_CHANCE)\(|^    for \(", text, re.M))
+    loops += text.count("largest_of(n, from)")  # a loop of bits.h
+    full = WIDTH[unit.stem] // (4 if "clang" in cc else 1)  # clang counts elements
+    return loops, sum(int(width) >= full for width in re.findall(r"(?:store|bits)\.h:\d+:" + pattern, done.stderr))
 
 
 def factored() -> list[int]:
@@ -95,18 +112,32 @@ def main() -> int:
         found = [remarks(cc, unit, "factored", rf"factored\.h:{line}:", sums=True) for unit in units]
         return [(n, n > 0) for n in found]
 
+    def of_fused(rule: str) -> list[tuple[int, bool]]:
+        # For three pairs of parameters and gradients: two loops in 8 bits, one in bfloat16; none in float64.
+        narrow = [unit.stem.endswith("f32") for unit in units]
+        place = r"fused\.h:\d+:"
+        found = [
+            remarks(cc, u, rule, place, False, wider=True) if some else 0 for u, some in zip(units, narrow, strict=True)
+        ]
+        return [(n, n >= 9 * some) for n, some in zip(found, narrow, strict=True)]
+
     known = {**rules(), "rows": "TRAIL"}  # whose sums are double too
     if unknown := {*arguments.rules} - {*known}:
         parser.error(f"no rule {', '.join(sorted(unknown))}")
     failed = 0
     with ThreadPoolExecutor(arguments.jobs) as pool:
         rows = {rule: pool.submit(of_rule, rule, known[rule]) for rule in arguments.rules or known}
+        rows |= {f"{rule} fused": pool.submit(of_fused, rule) for rule in [*rows] if "FUSED" in known[rule]}
         if not arguments.rules:
             rows |= {f"factored.h:{line}": pool.submit(of_line, line) for line in factored()}
         for name, row in rows.items():
             cells = [f"{unit.stem} {n}" for unit, (n, _) in zip(units, row.result(), strict=True)]
             print(f"{name:26} {'   '.join(cells)}", flush=True)
             failed += any(not good for _, good in row.result())
+    for unit in [] if arguments.rules else sorted((KERNELS / "store").glob("*.c")):
+        loops, found = stored(cc, unit)
+        print(f"{'store.h':26} {unit.stem} {found} of {loops}", flush=True)
+        failed += found < loops
     print(f"{failed} not vectorised" if failed else f"all vectorised by {cc}")
     return failed > 0
 

@@ -112,6 +112,10 @@ typedef struct {
                    fastlr_lanes *);
     /* Makes the step. `k` and the lanes, of the sums that come with it, are used where there is a close(). */
     void (*sweep)(size_t n, void *p, void *g, void *const *s, const fastlr_step *, bool zero, size_t k, fastlr_lanes *);
+    /* The same step of n elements stored in fewer bits, or NULL: parameters and gradients float32 or, the former only with
+     * the latter, bfloat16; states bfloat16, or with scales 8 bits, n being whole quanta then. */
+    void (*fused)(size_t n, bool half_p, void *p, bool half_g, const void *g, void *const *s, void *const *scale,
+                  const fastlr_step *);
     /* Replaces what is carried, by the sums of the sweep; NULL where it has none. */
     void (*close)(const fastlr_hyper *, int64_t t, const fastlr_sums *sums, double *carry);
     /* If a state is not one of elements, the sweep is over one row of a table, and only fastlr_run_rows() may call it. */
@@ -326,6 +330,7 @@ typedef struct fastlr_made {
     const char *name; /* no other rule's */
     fastlr_dtype dtype;
     int states, hypers, scalars;
+    unsigned squares; /* as in fastlr_rule */
     fastlr_made_at at;
     fastlr_made_chunk chunk;
     fastlr_rule rule; /* made of these by fastlr_add() */

@@ -2,6 +2,7 @@
  *
  * A template: a file in tu/ includes it once, after defining
  *     REAL    float or double: the type of buffers and arithmetic
+ *     FLOATS  defined where REAL is float
  *     BITS    the unsigned integer of its size
  *     TARGET  the instruction set as the compiler spells it; undefined for the compiler's own default
  *     TABLE   the name of the table it defines
@@ -180,6 +181,9 @@ PER_STEP double complement(double b, int64_t t)
     return y;
 }
 
+#ifdef FLOATS
+#include "bits.h"
+#endif
 #include "floor.h"
 #include "reduce.h"
 #include "rows.h"

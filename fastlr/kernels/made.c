@@ -55,6 +55,7 @@ void fastlr_add(fastlr_made *made)
         .size = made->dtype == FASTLR_F32 ? sizeof(float) : sizeof(double),
         .states = made->states,
         .hypers = made->hypers,
+        .squares = made->squares,
         .passes = 1,
         .accesses = 3 + 2 * made->states,
         .prepare = prepare,

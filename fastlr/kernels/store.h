@@ -24,22 +24,7 @@ OPEN(TARGET)
 #endif
 
 #define INLINED static inline __attribute__((always_inline))
-
-INLINED uint32_t bits_of(float x)
-{
-    uint32_t b;
-    memcpy(&b, &x, sizeof b);
-    return b;
-}
-
-INLINED float float_of(uint32_t b)
-{
-    float x;
-    memcpy(&x, &b, sizeof x);
-    return x;
-}
-
-enum { MAGNITUDE = 0x7fffffff, INFINITE = 0x7f800000, QUIET = 0x00400000 };
+#include "bits.h"
 
 /* A pair of functions of one format: WIDEN and NARROW see element i as `code` and `x`. */
 #define LOAD(format, type, WIDEN)                                                                                      \
@@ -80,18 +65,6 @@ static void save_own(size_t n, const float *restrict from, void *to, void *besid
 
 /* ---- bfloat16: the upper half of a float32 ---- */
 
-INLINED float bf16_widen(uint32_t code)
-{
-    return float_of(code << 16);
-}
-
-/* To the nearest, of two the even one; a NaN stays one. */
-INLINED uint32_t bf16_narrow(float x)
-{
-    const uint32_t b = bits_of(x), near = (b + 0x7fff + (b >> 16 & 1)) >> 16;
-    return x != x ? (b | QUIET) >> 16 : near;
-}
-
 LOAD(bf16, uint16_t, bf16_widen(code))
 SAVE(bf16, uint16_t, bf16_narrow(x))
 
@@ -103,14 +76,14 @@ INLINED float f16_widen(uint32_t code)
     const uint32_t m = code & 0x7fff, sign = (code & 0x8000) << 16;
     const float small = (float)(int32_t)m * 0x1p-24f;
     const float large = float_of((m << 13) + ((m >= 0x7c00 ? 224u : 112u) << 23));
-    return float_of(bits_of(m < 0x400 ? small : large) | sign);
+    return float_of(word_of(m < 0x400 ? small : large) | sign);
 }
 
 /* Below 2⁻¹⁴ an ulp is 2⁻²⁴, which is that of 0.5 in float32. 65520 and more are infinite. */
 INLINED uint32_t f16_narrow(float x)
 {
-    const uint32_t b = bits_of(x), sign = b >> 16 & 0x8000, m = b & MAGNITUDE;
-    const uint32_t small = bits_of(float_of(m) + 0.5f) - bits_of(0.5f);
+    const uint32_t b = word_of(x), sign = b >> 16 & 0x8000, m = b & MAGNITUDE;
+    const uint32_t small = word_of(float_of(m) + 0.5f) - word_of(0.5f);
     const uint32_t large = (m + 0xfff + (m >> 13 & 1) - (112u << 23)) >> 13;
     const uint32_t finite = m < 113u << 23 ? small : m >= 0x477ff000 ? 0x7c00 : large;
     return sign | (m > INFINITE ? 0x7e00 : finite);
@@ -159,14 +132,14 @@ static uint64_t keys_of(fastlr_chance chance)
 /* The lower half of x, as a share of an ulp, is the chance of the larger magnitude. */
 INLINED uint32_t bf16_by_chance(float x, uint32_t up)
 {
-    const uint32_t b = bits_of(x);
+    const uint32_t b = word_of(x);
     return (x != x ? b | QUIET : (b & INFINITE) == INFINITE ? b : b + up) >> 16;
 }
 
 /* Of 13 bits, and of what is below 2⁻¹⁴ of 13 bits after the point where an ulp is 1. */
 INLINED uint32_t f16_by_chance(float x, uint32_t up)
 {
-    const uint32_t b = bits_of(x), sign = b >> 16 & 0x8000, m = b & MAGNITUDE;
+    const uint32_t b = word_of(x), sign = b >> 16 & 0x8000, m = b & MAGNITUDE;
     const float near_0 = m < 113u << 23 ? float_of(m) : 0;
     const uint32_t small = ((uint32_t)(int32_t)(near_0 * 0x1p37f) + (up >> 3)) >> 13;
     const uint32_t large = (m + (up >> 3) - (112u << 23)) >> 13;
@@ -191,8 +164,8 @@ static void save_split(size_t n, const float *restrict from, void *to, void *bes
     uint16_t *restrict upper = to, *restrict lower = beside;
     (void)chance;
     for (size_t i = 0; i < n; i++) {
-        upper[i] = (uint16_t)(bits_of(from[i]) >> 16);
-        lower[i] = (uint16_t)bits_of(from[i]);
+        upper[i] = (uint16_t)(word_of(from[i]) >> 16);
+        lower[i] = (uint16_t)word_of(from[i]);
     }
 }
 
@@ -217,72 +190,42 @@ static void save_kahan(size_t n, const float *restrict from, void *to, void *bes
     }
 }
 
-/* ---- 8 bits, in blocks with a scale ----
- *
- * A block that holds infinity or NaN becomes NaN wholly: its scale does. Values below 2⁻¹⁰⁰ count as such; so neither the
- * scale nor its inverse can leave float32's range. A block of zeros has scale 0.
- */
+/* ---- 8 bits, in blocks with a scale ---- */
 
-/* The largest magnitude, as an integer: compilers vectorise that, and not a maximum of floats. */
-INLINED uint32_t largest_of(size_t n, const float *restrict x)
-{
-    uint32_t most = 0;
-    for (size_t i = 0; i < n; i++) {
-        const uint32_t m = bits_of(x[i]) & MAGNITUDE;
-        most = m > most ? m : most;
-    }
-    return most;
-}
-
-/* The scale with which the largest has the code of `top`; and the factor on the way to the code. */
-INLINED float scale_of(uint32_t largest, float top, float *factor)
-{
-    const float most = float_of(largest), bounded = most > 0x1p-100f ? most : 0x1p-100f;
-    *factor = top / bounded;
-    return largest >= INFINITE ? float_of(INFINITE | QUIET) : largest ? bounded / top : 0;
-}
-
-/* Signed: integers from −127 to 127. Adding 1.5 · 2²³ rounds to the nearest integer, which the lowest bits then are. */
 static void load_int8(size_t n, const void *from, const void *beside, float *restrict to)
 {
     const int8_t *restrict codes = from;
     const float scale = *(const float *)beside;
     for (size_t i = 0; i < n; i++)
-        to[i] = (float)codes[i] * scale;
+        to[i] = int8_widen(codes[i], scale);
 }
 
 static void save_int8(size_t n, const float *restrict from, void *to, void *beside, fastlr_chance chance)
 {
     uint8_t *restrict codes = to;
     float factor;
-    *(float *)beside = scale_of(largest_of(n, from), 127, &factor);
+    *(float *)beside = scale_of(largest_of(n, from), INT8_TOP, &factor);
     (void)chance;
     for (size_t i = 0; i < n; i++)
-        codes[i] = (uint8_t)bits_of(from[i] * factor + 0x1.8p23f);
+        codes[i] = int8_narrow(from[i], factor);
 }
-
-/* Not negative: floats of 4 bits of exponent and 4 of mantissa, from 2⁻¹⁵ to 2 (1 − 2⁻⁵): 0 is not among them, so that no
- * small mean of squares becomes 0 and blows a step up. */
-enum { STEEP = 19, LOWEST = 112 << 23 };
 
 static void load_uint8(size_t n, const void *from, const void *beside, float *restrict to)
 {
     const uint8_t *restrict codes = from;
     const float scale = *(const float *)beside;
     for (size_t i = 0; i < n; i++)
-        to[i] = float_of(((uint32_t)codes[i] << STEEP) + LOWEST) * scale;
+        to[i] = uint8_widen(codes[i], scale);
 }
 
 static void save_uint8(size_t n, const float *restrict from, void *to, void *beside, fastlr_chance chance)
 {
     uint8_t *restrict codes = to;
     float factor;
-    *(float *)beside = scale_of(largest_of(n, from), 1.9375f, &factor);
+    *(float *)beside = scale_of(largest_of(n, from), UINT8_TOP, &factor);
     (void)chance;
-    for (size_t i = 0; i < n; i++) {
-        const int32_t near = (int32_t)(bits_of(from[i] * factor) + (1u << (STEEP - 1)) - LOWEST);
-        codes[i] = (uint8_t)((near < 0 ? 0 : near) >> STEEP);
-    }
+    for (size_t i = 0; i < n; i++)
+        codes[i] = uint8_narrow(from[i], factor);
 }
 
 /* ---- what else is done to a tile ---- */

@@ -105,9 +105,36 @@ static size_t buffers_of(const fastlr_rule *rule, const fastlr_span *span, size_
 
 enum { BUFFERS = 2 + FASTLR_STATES };
 
+/* Whether the rule has a loop with just this storage inlined. */
+static bool is_fused(const fastlr_rule *rule, const fastlr_stored *x, bool zero)
+{
+    const bool half_p = x->p == FASTLR_BF16, half_g = x->g == FASTLR_BF16, scaled = x->scale[0] != NULL;
+    bool same = rule->fused && !zero && !x->ema && !x->copied && x->most == 0 && !x->low;
+    same = same && (half_p || x->p == FASTLR_OWN) && (half_g || x->g == FASTLR_OWN) && half_g >= half_p;
+    for (int j = 0; same && j < rule->states; j++)
+        same = scaled ? x->scale[j] != NULL : x->s[j] == FASTLR_BF16;
+    return same;
+}
+
+static void sweep_fused(const fastlr_rule *rule, const fastlr_span *span, size_t skip, size_t n)
+{
+    const fastlr_stored *x = span->stored;
+    void *s[FASTLR_STATES] = {NULL}, *scale[FASTLR_STATES] = {NULL};
+    for (int j = 0; j < rule->states; j++) {
+        const buffer b = buffer_of(x->s[j], span->s[j], x->scale[j], skip, NULL);
+        s[j] = b.at, scale[j] = b.beside;
+    }
+    rule->fused(n, x->p == FASTLR_BF16, (char *)span->p + skip * SIZE[x->p], x->g == FASTLR_BF16,
+                (const char *)span->g + skip * SIZE[x->g], s, x->scale[0] ? scale : NULL, span->step);
+}
+
 void fastlr_sweep_stored(const fastlr_rule *rule, const fastlr_span *span, size_t skip, size_t n, bool zero, size_t k,
                          fastlr_lanes *lanes)
 {
+    if (is_fused(rule, span->stored, zero)) {
+        sweep_fused(rule, span, skip, n);
+        return;
+    }
     const fastlr_codec *codec = fastlr_codec_in_use();
     const fastlr_stored *x = span->stored;
     tiles t;

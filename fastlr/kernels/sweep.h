@@ -6,6 +6,7 @@
  * and, where the rule needs it,
  *     SQUARES   which states are never negative, a bit each: stored in 8 bits they have another code (store.h)
  *     PRECISE   which states stay float32 whatever they are asked to be: sums, means of parameters, what is subtracted
+ *     FUSED     storage in fewer bits has a loop of its own: fused.h
  *     STARTS    the first state begins as the parameter is before its first step
  *     ORIGIN    RULE() takes one more state after these, only read: the parameter as it was before its first step
  *     INPUT     RULE() takes one more array after the states, only read: a diagonal of the Hessian
@@ -269,6 +270,10 @@ static void NAME(RULE, close)(const fastlr_hyper *o, int64_t t, const fastlr_sum
 }
 #endif
 
+#if defined(FUSED) && defined(FLOATS)
+#include "fused.h"
+#endif
+
 static const fastlr_rule NAME(RULE, rule) = {
     .name = TEXT(RULE),
     .size = sizeof(real),
@@ -286,6 +291,9 @@ static const fastlr_rule NAME(RULE, rule) = {
 #if SURVEY > 0
     .survey = NAME(RULE, measure),
 #endif
+#if defined(FUSED) && defined(FLOATS)
+    .fused = NAME(RULE, fused),
+#endif
 #ifdef ASKS
     .asks = NAME(OF, asks),
 #endif
@@ -298,6 +306,7 @@ static const fastlr_rule NAME(RULE, rule) = {
 #undef OF
 #undef STATES
 #undef SQUARES
+#undef FUSED
 #undef PRECISE
 #undef STARTS
 #undef STARTED

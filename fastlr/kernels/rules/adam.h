@@ -31,6 +31,7 @@ PER_ELEMENT out adam(real g, real m, real v, adam_step h)
 #define RULE adam
 #define STATES 2
 #define SQUARES 2
+#define FUSED
 #include "../sweep.h"
 
 #define RULE adam_cautious

@@ -41,6 +41,7 @@ PER_ELEMENT out momentum(real g, real b, momentum_step h)
 
 #define RULE momentum
 #define STATES 1
+#define FUSED
 #include "../sweep.h"
 
 #define RULE momentum_cautious

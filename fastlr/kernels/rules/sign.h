@@ -29,6 +29,7 @@ PER_ELEMENT out lion(real g, real m, lion_step h)
 
 #define RULE lion
 #define STATES 1
+#define FUSED
 #include "../sweep.h"
 
 #define RULE lion_cautious

@@ -1,5 +1,6 @@
 #ifdef __x86_64__
 #define REAL float
+#define FLOATS
 #define BITS uint32_t
 #define TARGET "avx2"
 #define TABLE fastlr_avx2_f32

@@ -1,5 +1,6 @@
 #ifdef __x86_64__
 #define REAL float
+#define FLOATS
 #define BITS uint32_t
 #define TARGET "avx512f,avx512bw,avx512dq,avx512vl"
 #define TABLE fastlr_avx512_f32

@@ -2,6 +2,7 @@
 #define TARGET "sse4.2"
 #endif
 #define REAL float
+#define FLOATS
 #define BITS uint32_t
 #define TABLE fastlr_baseline_f32
 #include "../kernels.h"

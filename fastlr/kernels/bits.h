@@ -1,0 +1,87 @@
+/* Numbers in fewer bits, one at a time: what store.h and fused.h make loops of. INLINED is defined where this is included.
+ *
+ * Integer operations and correctly rounded float32 ones: the same bits everywhere.
+ */
+INLINED uint32_t word_of(float x)
+{
+    uint32_t b;
+    memcpy(&b, &x, sizeof b);
+    return b;
+}
+
+INLINED float float_of(uint32_t b)
+{
+    float x;
+    memcpy(&x, &b, sizeof x);
+    return x;
+}
+
+enum { MAGNITUDE = 0x7fffffff, INFINITE = 0x7f800000, QUIET = 0x00400000 };
+
+/* ---- bfloat16: the upper half of a float32 ---- */
+
+INLINED float bf16_widen(uint32_t code)
+{
+    return float_of(code << 16);
+}
+
+/* To the nearest, of two the even one; every NaN to one that rounding does not carry out of. */
+INLINED uint32_t bf16_narrow(float x)
+{
+    const uint32_t b = x != x ? INFINITE | QUIET : word_of(x);
+    return (b + 0x7fff + (b >> 16 & 1)) >> 16;
+}
+
+/* ---- 8 bits, in blocks with a scale ----
+ *
+ * A block that holds infinity or NaN becomes NaN wholly: its scale does. Values below 2⁻¹⁰⁰ count as such; so neither the
+ * scale nor its inverse can leave float32's range. A block of zeros has scale 0.
+ */
+
+/* The largest magnitude, as an integer: compilers vectorise that, and not a maximum of floats. */
+INLINED uint32_t largest_of(size_t n, const float *restrict x)
+{
+    uint32_t most = 0;
+    for (size_t i = 0; i < n; i++) {
+        const uint32_t m = word_of(x[i]) & MAGNITUDE;
+        most = m > most ? m : most;
+    }
+    return most;
+}
+
+/* The scale with which the largest has the code of `top`; and the factor on the way to the code. */
+INLINED float scale_of(uint32_t largest, float top, float *factor)
+{
+    const float most = float_of(largest), bounded = most > 0x1p-100f ? most : 0x1p-100f;
+    *factor = top / bounded;
+    return largest >= INFINITE ? float_of(INFINITE | QUIET) : largest ? bounded / top : 0;
+}
+
+/* Signed: integers from −127 to 127. Adding 1.5 · 2²³ rounds to the nearest integer, which the lowest bits then are. */
+static const float INT8_TOP = 127;
+
+INLINED float int8_widen(int8_t code, float scale)
+{
+    return (float)code * scale;
+}
+
+INLINED uint8_t int8_narrow(float x, float factor)
+{
+    return (uint8_t)word_of(x * factor + 0x1.8p23f);
+}
+
+/* Not negative: floats of 4 bits of exponent and 4 of mantissa, from 2⁻¹⁵ to 2 (1 − 2⁻⁵): 0 is not among them, so that no
+ * small mean of squares becomes 0 and blows a step up. */
+static const float UINT8_TOP = 1.9375f;
+enum { STEEP = 19, LOWEST = 112 << 23 };
+
+INLINED float uint8_widen(uint8_t code, float scale)
+{
+    return float_of(((uint32_t)code << STEEP) + LOWEST) * scale;
+}
+
+INLINED uint8_t uint8_narrow(float x, float factor)
+{
+    const int32_t near = (int32_t)(word_of(x * factor) + (1u << (STEEP - 1)) - LOWEST);
+    return (uint8_t)((near < 0 ? 0 : near) >> STEEP);
+}

@@ -1,0 +1,334 @@
+"""Rules of the user's own: the bits of the built-in ones where the formula is theirs, and errors at the user's line."""
+
+from __future__ import annotations
+
+import math
+import platform
+import re
+import time
+
+import numpy as np
+import pytest
+
+import fastlr
+from fastlr import schedules
+from fastlr.custom import average, complement, larger, root, sign, square
+from fastlr.hyper import pair_of_betas, positive
+
+pytest.importorskip("numba.extending")
+
+LINE = r'file "[^"]*test_custom.py", line {}'
+
+
+@fastlr.rule(
+    states=("m", "v"),
+    squares=("v",),
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=1e-2,
+    decoupled=True,
+    checks={"betas": pair_of_betas, "eps": positive},
+)
+def Mine(g, m, v, a1, a2, eps):
+    """AdamW by hand."""
+    m = average(m, g, a1)
+    v = average(v, square(g), a2)
+    return m / (root(v) + eps), m, v
+
+
+@Mine.prepare
+def scalars(t, lr, betas, eps):
+    c1, c2 = complement(betas[0], t), complement(betas[1], t)
+    return lr * (root(c2) / c1), 1 - betas[0], 1 - betas[1], eps * root(c2)
+
+
+@fastlr.rule(states=("m",), betas=(0.9, 0.99), decoupled=True)
+def MyLion(g, m, betas):
+    b1, b2 = betas
+    c = (1 - b1) * g + b1 * m
+    return sign(c), b2 * m + (1 - b2) * g
+
+
+@fastlr.rule()
+def Plain(g):
+    return g
+
+
+@fastlr.rule(states=("x",), pull=0.5)
+def Pulled(g, p, x, pull):
+    """Sees the parameter, has integers and floats in it, and branches."""
+    x = larger(x, abs(g))
+    if p > 1:  # noqa: SIM108 - a branch is what is tested
+        u = 2 * g + pull * p
+    else:
+        u = 0.1 * g / (x + 1)
+    return u, x
+
+
+def trained(optimizer, dtype, n=30_000, steps=5, **kwargs):
+    random = np.random.default_rng(1)
+    p = random.standard_normal(n).astype(dtype)
+    opt = optimizer(p, **kwargs)
+    for _ in range(steps):
+        opt.step((random.standard_normal(n) * 10.0 ** random.integers(-4, 5, n)).astype(dtype), clip_norm=50.0)
+    return p, opt
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_adamw_has_the_bits_of_the_built_in(dtype, threads):
+    with fastlr.num_threads(threads):
+        p, mine = trained(Mine, dtype)
+    q, theirs = trained(fastlr.AdamW, dtype)
+    np.testing.assert_array_equal(p, q)
+    for key in ("m", "v"):
+        np.testing.assert_array_equal(mine.state[key], theirs.state[key])
+
+
+@pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan, 1e30, 1e-42, 0.0])
+def test_special_gradients_have_the_bits_of_the_built_in(special):
+    g, p, q = np.full(40, special, np.float32), np.ones(40, np.float32), np.ones(40, np.float32)
+    mine, theirs = Mine(p), fastlr.AdamW(q)
+    for _ in range(2):
+        mine.step(g)
+        theirs.step(g)
+    np.testing.assert_array_equal(p, q)
+    np.testing.assert_array_equal(mine.state["v"], theirs.state["v"])
+
+
+def both(**kwargs):
+    """The user's rule and the built-in one after the same steps: parameters."""
+    found = []
+    for optimizer in (Mine, fastlr.AdamW):
+        random = np.random.default_rng(2)
+        params = {name: random.standard_normal((40, 30)).astype(np.float32) for name in ("w", "b")}
+        opt = optimizer(params, **kwargs)
+        for k in range(4):
+            grads = {name: random.standard_normal((40, 30)).astype(np.float32) for name in params}
+            opt.step({**grads, "b": None} if k == 1 else grads)
+        found.append((params, opt))
+    (p, mine), (q, theirs) = found
+    for name in p:
+        np.testing.assert_array_equal(p[name], q[name])
+    return mine, theirs
+
+
+def test_it_has_groups_schedules_and_skipped_tensors():
+    mine, _ = both(
+        lr=schedules.linear(0.1, 0.01, 10),
+        betas=(schedules.linear(0.8, 0.9, 10), 0.99),
+        weight_decay=schedules.constant(0.2),
+        maximize=True,
+        groups=[{"match": "b", "lr": 0.5, "weight_decay": 0.0}],
+    )
+    mine.groups[0].eps = 0.0
+    with pytest.raises(ValueError, match=r"eps must be finite and > 0, got 0\.0"):
+        mine.step({"w": np.zeros((40, 30), np.float32), "b": None})
+
+
+@pytest.mark.parametrize("state_dtype", ["bfloat16", "int8"])
+def test_it_has_state_in_fewer_bits(state_dtype):
+    p, mine = trained(Mine, np.float32, lr=0.01, state_dtype=state_dtype)
+    q, theirs = trained(fastlr.AdamW, np.float32, lr=0.01, state_dtype=state_dtype)
+    np.testing.assert_array_equal(p, q)
+    assert mine.nbytes == theirs.nbytes < 0.6 * 8 * len(p)
+
+
+def test_it_has_bfloat16_parameters():
+    bits = (np.random.default_rng(3).standard_normal(5000).astype(np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    p, q, g = bits.copy(), bits.copy(), bits.copy()
+    for optimizer, x in ((Mine, p), (fastlr.AdamW, q)):
+        optimizer(x, lr=0.1, dtype="bfloat16").step(g)
+    np.testing.assert_array_equal(p, q)
+    assert (p != bits).mean() > 0.9
+
+
+def test_checkpoints_continue_with_the_same_bits(tmp_path):
+    p, opt = trained(Mine, np.float32, n=500)
+    saved = opt.state_dict()
+    assert saved["rule"] == "tests.test_custom.Mine"
+    q = p.copy()
+    other = Mine(q)
+    other.load_state_dict(saved)
+    pytest.importorskip("safetensors")
+    opt.save(tmp_path / "x.safetensors")
+    r = p.copy()
+    third = Mine(r)
+    third.load(tmp_path / "x.safetensors")
+    for x, o in ((p, opt), (q, other), (r, third)):
+        o.step(np.full(500, 0.5, np.float32))
+        np.testing.assert_array_equal(x, p)
+
+
+def test_the_function_owns_no_state():
+    p, q, g = np.ones(50), np.ones(50), np.linspace(-1, 1, 50)
+    m, v = np.zeros(50), np.zeros(50)
+    opt = fastlr.AdamW(q, lr=0.1)
+    for t in (1, 2):
+        Mine.function(p, g, m, v, step=t, lr=0.1)
+        opt.step(g)
+    np.testing.assert_array_equal(p, q)
+
+
+def test_zeroing_the_gradients():
+    p, g = np.ones(5000, np.float32), np.full(5000, 2, np.float32)
+    Plain(p, lr=0.25).step(g, zero_grads=True)
+    np.testing.assert_array_equal(p, 0.5)
+    np.testing.assert_array_equal(g, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_formula_is_what_numpy_computes_with_its_scalars(dtype):
+    """Also where it has literals, integers, branches and tuples: each result rounded to the arrays' type."""
+    random = np.random.default_rng(4)
+    g, p0 = random.standard_normal((3, 200)).astype(dtype), (2 * random.standard_normal(200)).astype(dtype)
+    for optimizer, hyper in ((MyLion, [(0.9, 0.99)]), (Pulled, [0.5])):
+        numbers = [tuple(map(dtype, x)) if isinstance(x, tuple) else dtype(x) for x in hyper]
+        p, wanted, state = p0.copy(), p0.copy(), np.zeros_like(p0)
+        opt = optimizer(p, lr=0.25)
+        for step in g:
+            opt.step(step)
+            for i in range(200):
+                seen = [wanted[i]] if optimizer.sees_p else []
+                u, state[i] = optimizer.formula(step[i], *seen, state[i], *numbers)
+                wanted[i] -= dtype(0.25) * u
+        np.testing.assert_array_equal(p, wanted)
+        np.testing.assert_array_equal(opt.state[optimizer.states[0]], state)
+
+
+def test_the_code_is_vectorised_and_contracts_nothing():
+    Mine(np.zeros(3, np.float32))
+    code = Mine._kept[0][1]._library.get_asm_str()
+    assert not re.search(r"\bv?fn?m(add|sub)\d", code)
+    if platform.machine() == "x86_64":
+        assert re.search(r"\bv?sqrtps\b", code), "one root at a time"
+
+
+def test_the_first_step_takes_less_than_three_seconds():
+    @fastlr.rule(states=("m",), beta=0.9)
+    def Fresh(g, m, beta):
+        m = beta * m + g
+        return m, m
+
+    start = time.perf_counter()
+    Fresh(np.zeros(10, np.float32)).step(np.ones(10, np.float32))
+    assert time.perf_counter() - start < 3
+
+
+# ---- errors ---------------------------------------------------------------------------------------------------------
+
+
+def first_step(optimizer):
+    optimizer(np.ones(3, np.float32)).step(np.ones(3, np.float32))
+
+
+def test_an_error_of_python_is_the_users_own():
+    @fastlr.rule(states=("m",))
+    def Wrong(g, m):
+        return g / unknown, m  # noqa: F821
+
+    with pytest.raises(NameError, match="unknown") as caught:
+        first_step(Wrong)
+    assert caught.traceback[-1].lineno == Wrong.formula.__code__.co_firstlineno + 1  # counts from 0
+
+
+def test_what_does_not_compile_is_named_by_its_line():
+    @fastlr.rule(states=("m",))
+    def Wrong(g, m):
+        m = m + g
+        u = g * eval("1")
+        return u, m
+
+    line = Wrong.formula.__code__.co_firstlineno + 3
+    with pytest.raises(TypeError, match=LINE.format(line)):
+        first_step(Wrong)
+
+
+def test_raising_is_refused_by_its_line():
+    @fastlr.rule()
+    def Wrong(g):
+        if g > 1e6:
+            raise ValueError("too large")
+        return g
+
+    line = Wrong.formula.__code__.co_firstlineno + 3
+    with pytest.raises(TypeError, match=LINE.format(line) + ".*a rule must not raise"):
+        first_step(Wrong)
+
+
+def test_a_wrong_number_of_results_is_refused():
+    @fastlr.rule(states=("m",))
+    def Wrong(g, m):
+        return g
+
+    with pytest.raises(TypeError, match=LINE.format(r"\d+") + r"\) must return u, m, got 1 values"):
+        first_step(Wrong)
+
+    @fastlr.rule(a=1.0)
+    def Unprepared(g, b):
+        return b * g
+
+    with pytest.raises(TypeError, match=r"'b' must be g, p, a state or a hyper-parameter.*there are a"):
+        first_step(Unprepared)
+
+    @Unprepared.prepare
+    def few(t, lr, a):
+        return lr
+
+    with pytest.raises(TypeError, match=r"must return the rate, b, got 1 values"):
+        first_step(Unprepared)
+
+
+def test_a_kernel_that_differs_from_the_function_is_refused():
+    """As where a function that it calls is another for Numba."""
+
+    numba = pytest.importorskip("numba")
+
+    def direction():
+        return 1
+
+    numba.extending.overload(direction)(lambda: lambda: -1)
+
+    @fastlr.rule()
+    def Changing(g):
+        return direction() * g
+
+    with pytest.raises(RuntimeError, match=r"test_custom\.py"):
+        first_step(Changing)
+
+
+def test_wrong_declarations_are_refused():
+    with pytest.raises(TypeError, match="must take g, m first, got g, v"):
+        fastlr.rule(states=("m",))(lambda g, v: (g, v))
+    with pytest.raises(ValueError, match="states must be at most 5, got 6"):
+        fastlr.rule(states="abcdef")
+    with pytest.raises(ValueError, match="squares must be states, got v"):
+        fastlr.rule(squares=("v",))
+    with pytest.raises(ValueError, match="checks: no hyper-parameter eps; there are none"):
+        fastlr.rule(checks={"eps": positive})
+    with pytest.raises(ValueError, match="hyper-parameters must be at most 9 numbers"):
+        fastlr.rule(a=(0.0,) * 10)(lambda g, a: g)
+    with pytest.raises(TypeError, match="must take t and lr first, got lr"):
+        Mine.prepare(lambda lr: lr)
+    with pytest.raises(TypeError, match="no hyper-parameter 'rho'; there are betas, eps"):
+        Mine.prepare(lambda t, lr, rho: lr)
+    first_step(Plain)
+    with pytest.raises(RuntimeError, match="before the first use of Plain"):
+        Plain.prepare(lambda t, lr: lr)
+    with pytest.raises(TypeError, match="betas must be 2 numbers"):
+        MyLion(np.zeros(2), betas=0.9)
+    with pytest.raises(
+        TypeError, match="nu: unknown hyper-parameter; there are lr, lr_scale, weight_decay, betas, eps"
+    ):
+        Mine(np.zeros(2), nu=1)
+
+
+def test_the_python_functions_are_the_kernels():
+    for x in (np.float32(1e30), np.float64(1e200), np.float32(3), np.float64(-2)):
+        assert type(square(x)) is type(x)
+        assert math.isfinite(square(x))
+    assert math.isnan(square(np.float32(np.nan)))
+    assert complement(0.999, 1) == 1 - 0.999
+    assert complement(0.9, 1000) == 1
+    assert math.isnan(larger(np.float32(np.nan), np.float32(1)))
+    assert sign(np.float64(-0.5)) == -1
