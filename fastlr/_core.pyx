@@ -537,14 +537,14 @@ cdef class Plan:
     shapes : list of tuple, optional
         The shape of each piece, where the rule asks for it: see `Factored`.
     beside : dict of str to list of arrays, optional
-        What is kept beside parameters and state, an array an entry: "master" (float32 parameters, of which the others are
-        copies), "low" or "lost" (the lower half of float32 parameters, or what rounding took), "ema" (float32), and
+        What is kept beside parameters and state, an array an entry: "master" (float32 parameters, of which the others
+        are copies), "low" or "lost" (the lower half of float32 parameters, or what rounding took), "ema" (float32), and
         "copy" (of the new parameters: any float type), which is the last.
     """
     cdef str rule, informed
     cdef char kind
     cdef bint words               # whether uint16 gradients are bfloat16
-    cdef bint whole               # whether all that is bound is of the arithmetic's type, and nothing else is to be done
+    cdef bint whole               # whether all is of the arithmetic's type, and nothing else is to be done
     cdef char kinds[10]           # of each column of `views`
     cdef size_t columns, loaded   # of `views`; those that a checkpoint has, parameters not among them
     cdef size_t master, low, lost, ema, copy  # columns, or 0
@@ -971,7 +971,7 @@ cdef class Plan:
         return stats.norm if stats.finite else stats.largest
 
     def set_limits(self, double value, list norms):
-        """Of the steps to come: each gradient's magnitude, before it is scaled, or 0; the norm of each group's, or None."""
+        """Of the steps to come: a gradient's magnitude before it is scaled, or 0; the norm of each group's, or None."""
         self.storing.most, self.limits = value, norms
         for k in range(self.groups):
             self.factors[k] = 1
@@ -1039,9 +1039,8 @@ cdef class Plan:
         norm[0] = fabs(scale[0]) * stats.norm
         if clip_norm >= 0:
             scale[0] = fastlr_clip(scale[0], norm[0], clip_norm)
-        if nonfinite == _PROPAGATE or (
-            stats.finite and fabs(scale[0]) * stats.largest <= (<double>FLT_MAX if self.dtype == FASTLR_F32 else DBL_MAX)
-        ):
+        cdef double most = <double>FLT_MAX if self.dtype == FASTLR_F32 else DBL_MAX
+        if nonfinite == _PROPAGATE or (stats.finite and fabs(scale[0]) * stats.largest <= most):
             return False
         if nonfinite == _RAISE:
             raise FloatingPointError(

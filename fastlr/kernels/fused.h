@@ -35,8 +35,7 @@ INLINED void NAME(RULE, halves)(size_t n, bool half_p, void *restrict p, bool ha
 {
     for (size_t i = 0; i < n; i++) {
         float t0 = bf16_widen(s0[i]), t1 = STATES > 1 ? bf16_widen(s1[i]) : 0;
-        const float x =
-            NAME(RULE, step_of)(wide_at(half_p, p, i), wide_at(half_g, g, i), &t0, &t1, a, h);
+        const float x = NAME(RULE, step_of)(wide_at(half_p, p, i), wide_at(half_g, g, i), &t0, &t1, a, h);
         SET_P(i, x);
         s0[i] = (uint16_t)bf16_narrow(t0);
         if (STATES > 1)
@@ -58,8 +57,7 @@ INLINED void NAME(RULE, quantum)(bool half_p, void *restrict p, bool half_g, con
     uint32_t most0 = 0, most1 = 0;
     for (size_t i = 0; i < FASTLR_QUANTUM; i++) {
         float t0 = WIDEN(0, s0[i], c0), t1 = STATES > 1 ? WIDEN(1, s1[i], c1) : 0;
-        const float x =
-            NAME(RULE, step_of)(wide_at(half_p, p, i), wide_at(half_g, g, i), &t0, &t1, a, h);
+        const float x = NAME(RULE, step_of)(wide_at(half_p, p, i), wide_at(half_g, g, i), &t0, &t1, a, h);
         SET_P(i, x);
         n0[i] = t0;
         most0 = (word_of(t0) & MAGNITUDE) > most0 ? word_of(t0) & MAGNITUDE : most0;

@@ -6,15 +6,16 @@
 
 /* From and to float32, n ≤ FASTLR_QUANTUM elements; exactly that many, or all of a span, where there is a scale. */
 typedef struct {
-    uint64_t key, index; /* of stochastic rounding: what is the step's, and the place of the first element in the model */
+    uint64_t key,
+        index; /* of stochastic rounding: what is the step's, and the place of the first element in the model */
 } fastlr_chance;
 
 typedef struct {
     void (*load[FASTLR_FORMATS])(size_t n, const void *from, const void *beside, float *to);
     void (*save[FASTLR_FORMATS])(size_t n, const float *from, void *to, void *beside, fastlr_chance);
-    void (*limit)(size_t n, float *g, float most);                           /* g ← min(max(g, −most), most) */
-    void (*follow)(size_t n, float *mean, const float *p, float share);      /* mean ← (1 − share) mean + share p */
-    void (*add)(size_t n, float *sum, const float *g);                       /* sum ← sum + g */
+    void (*limit)(size_t n, float *g, float most);                      /* g ← min(max(g, −most), most) */
+    void (*follow)(size_t n, float *mean, const float *p, float share); /* mean ← (1 − share) mean + share p */
+    void (*add)(size_t n, float *sum, const float *g);                  /* sum ← sum + g */
 } fastlr_codec;
 
 const fastlr_codec *fastlr_codec_in_use(void);
