@@ -214,7 +214,7 @@ cdef class Tensors:
                 at = k * (1 + self.width) + 1 + j
                 value = self.number(at)
                 if self.kinds[j - self.tensors] == COUNTED:
-                    if value != (<float>plan.t[k] if self.bits[at] == 32 else <double>plan.t[k]):
+                    if value != (<double><float>plan.t[k] if self.bits[at] == 32 else <double>plan.t[k]):
                         plan.t[k] = <int64_t>value
                 elif self.kinds[j - self.tensors] == CARRIED:
                     plan.carry[k * <size_t>FASTLR_CARRY] = value
@@ -237,7 +237,9 @@ cdef class Tensors:
                 self.set_number(k * (1 + self.width) + 1 + j, value)
 
     cdef double number(self, size_t at) noexcept:
-        return (<const float *>self.places[at])[0] if self.bits[at] == 32 else (<const double *>self.places[at])[0]
+        if self.bits[at] == 32:
+            return <double>(<const float *>self.places[at])[0]
+        return (<const double *>self.places[at])[0]
 
     cdef void set_number(self, size_t at, double value) noexcept:
         if self.bits[at] == 32:
