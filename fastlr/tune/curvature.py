@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fastlr.adam import Adam, AdamW, AMSGrad
 from fastlr.buffers import Array
-from fastlr.callbacks import count
 from fastlr.extras import need
 from fastlr.groups import Group
-from fastlr.objective import Objective, Problem
 from fastlr.optimizer import Optimizer
-from fastlr.rmsprop import RMSprop
-from fastlr.sgd import SGD
+from fastlr.rules.adam import Adam, AdamW, AMSGrad
+from fastlr.rules.rmsprop import RMSprop
+from fastlr.rules.sgd import SGD
 from fastlr.structure import Structure
+from fastlr.training.callbacks import count
+from fastlr.training.objective import Objective, Problem
 
 Product = Callable[[Array], Array]
 

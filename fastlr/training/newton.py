@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from fastlr.buffers import Array
-from fastlr.callbacks import count
 from fastlr.extras import need
 from fastlr.hyper import nonnegative
-from fastlr.objective import Objective
-from fastlr.stepsize import Evaluate, StepRule, backtrack, inside
+from fastlr.training.callbacks import count
+from fastlr.training.objective import Objective
+from fastlr.training.stepsize import Evaluate, StepRule, backtrack, inside
 
 _TRIES = 60
 

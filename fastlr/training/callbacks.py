@@ -11,7 +11,7 @@ from fastlr.hyper import choice, flag, nonnegative
 from fastlr.storage import Path, expect
 
 if TYPE_CHECKING:
-    from fastlr.training import Run
+    from fastlr.training.loop import Run
 
 __all__ = ["Callback", "Checkpoint", "EarlyStopping", "MLflow", "Plateau", "TensorBoard"]
 

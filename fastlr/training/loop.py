@@ -16,16 +16,16 @@ import numpy as np
 
 from fastlr._core import Report
 from fastlr.buffers import Array
-from fastlr.callbacks import Callback, Checkpoint, count
 from fastlr.groups import are_groups
-from fastlr.history import History
 from fastlr.hyper import positive
-from fastlr.objective import Objective, Problem, norm, random_state, restore_random, scalar
 from fastlr.optimizer import Optimizer
-from fastlr.progress import bar
-from fastlr.stepsize import StepReport, StepRule
 from fastlr.storage import Path, expect, read, write
 from fastlr.structure import structure_of
+from fastlr.training.callbacks import Callback, Checkpoint, count
+from fastlr.training.history import History
+from fastlr.training.objective import Objective, Problem, norm, random_state, restore_random, scalar
+from fastlr.training.progress import bar
+from fastlr.training.stepsize import StepReport, StepRule
 
 FORMAT = 1
 INTERRUPTED = "fastlr-interrupted.safetensors"

@@ -15,11 +15,11 @@ import numpy as np
 
 from fastlr import functional
 from fastlr.buffers import Array
-from fastlr.callbacks import count
 from fastlr.hyper import choice, nonnegative, positive, real
-from fastlr.objective import norm
 from fastlr.storage import Saved, expect
 from fastlr.structure import structure_of
+from fastlr.training.callbacks import count
+from fastlr.training.objective import norm
 
 Evaluate = Callable[[], tuple[float, Any]]
 
