@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fastlr import _core
 from fastlr.groups import Group
 from fastlr.hyper import Number, choice, flag, nonnegative, positive, real
-from fastlr.optimizer import Optimizer, Options, Rate, State, Variant
+from fastlr.optimizer import Optimizer, Options, Rate, State, Variant, given
 from fastlr.structure import Structure, tensors_of
 
 if TYPE_CHECKING:
@@ -122,18 +122,7 @@ class Adafactor(Optimizer):
         scale_parameter: bool = True,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            beta2_decay=beta2_decay,
-            eps=eps,
-            d=d,
-            weight_decay=weight_decay,
-            form=form,
-            relative_step=relative_step,
-            scale_parameter=scale_parameter,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, eps_mode, flag, pair_of_betas, positive
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -78,16 +78,7 @@ class Adam(Optimizer):
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            eps_mode=eps_mode,
-            cautious=cautious,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
 
 class AdamW(Optimizer):
@@ -152,16 +143,7 @@ class AdamW(Optimizer):
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            eps_mode=eps_mode,
-            cautious=cautious,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
 
 class AMSGrad(Optimizer):
@@ -229,16 +211,7 @@ class AMSGrad(Optimizer):
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            eps_mode=eps_mode,
-            cautious=cautious,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
 
 class Adamax(Optimizer):
@@ -302,13 +275,4 @@ class Adamax(Optimizer):
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            eps_mode=eps_mode,
-            cautious=cautious,
-            **options,
-        )
+        super().__init__(**given(locals()))

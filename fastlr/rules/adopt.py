@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, flag, nonnegative, optional, pair_of_betas, positive
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -67,6 +67,7 @@ class Adopt(Optimizer):
         "clip_exponent": optional(nonnegative),
         "decoupled_weight_decay": flag,
     }
+    decoupled = "decoupled_weight_decay"
 
     def __init__(
         self,
@@ -79,21 +80,8 @@ class Adopt(Optimizer):
         decoupled_weight_decay: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            clip_exponent=clip_exponent,
-            weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
         return (*group.betas, group.eps, -1.0 if group.clip_exponent is None else group.clip_exponent)
-
-    @classmethod
-    def decay(cls, group: Group) -> tuple[float, float]:
-        return (0.0, group.weight_decay) if group.decoupled_weight_decay else (group.weight_decay, 0.0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, nonnegative
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -71,15 +71,7 @@ class ASGD(Optimizer):
         weight_decay: Number = 0.0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            lambd=lambd,
-            alpha=alpha,
-            t0=t0,
-            weight_decay=weight_decay,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

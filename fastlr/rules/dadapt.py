@@ -7,13 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, flag, fraction, growth, pair_of_betas, positive
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class DAdaptSGD(Optimizer):
+class FindsDistance(Optimizer):
+    """What D-Adaptation and Prodigy share: the estimate is the first number that the kernel carries, 0 at the start."""
+
+    @property
+    def d(self) -> float:
+        """The estimate that the next step will use."""
+        return self._plan.numbers[0][0] or self.groups[0].d0
+
+
+class DAdaptSGD(FindsDistance):
     """Gradient descent that finds its rate: d, a lower bound of the distance from the start to a solution.
 
         g ← g + λp
@@ -83,20 +92,14 @@ class DAdaptSGD(Optimizer):
         growth_rate: Number = math.inf,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params, lr=lr, momentum=momentum, weight_decay=weight_decay, d0=d0, growth_rate=growth_rate, **options
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
         return group.momentum, group.d0, group.growth_rate
 
-    @property
-    def d(self) -> float:
-        return self._plan.numbers[0][0] or self.groups[0].d0
 
-
-class DAdaptAdam(Optimizer):
+class DAdaptAdam(FindsDistance):
     """Adam that finds its rate: d, a lower bound of the distance from the start to a solution.
 
         g ← g + λp                                          unless decouple
@@ -169,6 +172,7 @@ class DAdaptAdam(Optimizer):
         "d0": positive,
         "growth_rate": growth,
     }
+    decoupled = "decouple"
     shared = ("betas", "use_bias_correction", "d0", "growth_rate")
 
     def __init__(
@@ -184,27 +188,8 @@ class DAdaptAdam(Optimizer):
         growth_rate: Number = math.inf,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            decouple=decouple,
-            use_bias_correction=use_bias_correction,
-            d0=d0,
-            growth_rate=growth_rate,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
         return (*group.betas, group.eps, group.d0, group.growth_rate, float(group.use_bias_correction))
-
-    @classmethod
-    def decay(cls, group: Group) -> tuple[float, float]:
-        return (0.0, group.weight_decay) if group.decouple else (group.weight_decay, 0.0)
-
-    @property
-    def d(self) -> float:
-        return self._plan.numbers[0][0] or self.groups[0].d0

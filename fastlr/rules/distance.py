@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, nonnegative, optional, positive
-from fastlr.optimizer import Optimizer, Options, Rate, Variant
+from fastlr.optimizer import Optimizer, Options, Rate, Variant, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,15 +82,7 @@ class DoG(Optimizer):
         averaging: Number | None = None,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            reps_rel=reps_rel,
-            eps=eps,
-            weight_decay=weight_decay,
-            averaging=averaging,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @classmethod
     def variant(cls, groups: Sequence[Group]) -> Variant:
@@ -226,7 +218,7 @@ class DoWG(Optimizer):
         weight_decay: Number = 0.0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr=lr, eps=eps, weight_decay=weight_decay, **options)
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, flag, pair_of_betas, positive
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -74,15 +74,7 @@ class LaProp(Optimizer):
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            cautious=cautious,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, flag, nonnegative, pair_of_betas, positive, real
-from fastlr.optimizer import Optimizer, Options, Rate, Variant
+from fastlr.optimizer import Optimizer, Options, Rate, Variant, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -97,19 +97,7 @@ class LARS(Optimizer):
         always_adapt: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            momentum=momentum,
-            dampening=dampening,
-            weight_decay=weight_decay,
-            nesterov=nesterov,
-            trust_coeff=trust_coeff,
-            eps=eps,
-            trust_clip=trust_clip,
-            always_adapt=always_adapt,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @classmethod
     def variant(cls, groups: Sequence[Group]) -> Variant:
@@ -216,18 +204,7 @@ class LAMB(Optimizer):
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            grad_averaging=grad_averaging,
-            trust_clip=trust_clip,
-            always_adapt=always_adapt,
-            cautious=cautious,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @classmethod
     def decay(cls, group: Group) -> tuple[float, float]:
@@ -298,15 +275,7 @@ class NovoGrad(Optimizer):
         grad_averaging: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            grad_averaging=grad_averaging,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @classmethod
     def decay(cls, group: Group) -> tuple[float, float]:
@@ -375,7 +344,7 @@ class StableAdamW(Optimizer):
         weight_decay: Number = 0.01,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, flag, fraction, positive
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -64,6 +64,7 @@ class MADGRAD(Optimizer):
     rule = "madgrad"
     states = ("s", "v", "x0")
     hypers = {"momentum": fraction, "eps": positive, "decoupled_weight_decay": flag}
+    decoupled = "decoupled_weight_decay"
 
     def __init__(
         self,
@@ -75,15 +76,7 @@ class MADGRAD(Optimizer):
         decoupled_weight_decay: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            eps=eps,
-            decoupled_weight_decay=decoupled_weight_decay,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
@@ -93,7 +86,3 @@ class MADGRAD(Optimizer):
                 "gradient; leave decoupled_weight_decay False, or choose a momentum"
             )
         return group.momentum, group.eps
-
-    @classmethod
-    def decay(cls, group: Group) -> tuple[float, float]:
-        return (0.0, group.weight_decay) if group.decoupled_weight_decay else (group.weight_decay, 0.0)

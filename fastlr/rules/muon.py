@@ -11,7 +11,7 @@ import numpy as np
 from fastlr.buffers import Array, as_array
 from fastlr.groups import Group
 from fastlr.hyper import Number, choice, flag, fraction, positive, real
-from fastlr.optimizer import Derived, Optimizer, Options, Rate, State
+from fastlr.optimizer import Derived, Optimizer, Options, Rate, State, given
 from fastlr.structure import Structure, tensors_of
 
 if TYPE_CHECKING:
@@ -132,19 +132,7 @@ class Muon(Optimizer):
         precision: str = "float32",
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            nesterov=nesterov,
-            ns_coefficients=ns_coefficients,
-            eps=eps,
-            ns_steps=ns_steps,
-            adjust_lr_fn=adjust_lr_fn,
-            precision=precision,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, flag, nonnegative, pair_of_betas, positive
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -70,6 +70,7 @@ class NAdam(Optimizer):
         "decoupled_weight_decay": flag,
         "cautious": flag,
     }
+    decoupled = "decoupled_weight_decay"
 
     def __init__(
         self,
@@ -83,22 +84,8 @@ class NAdam(Optimizer):
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            momentum_decay=momentum_decay,
-            decoupled_weight_decay=decoupled_weight_decay,
-            cautious=cautious,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
         return (*group.betas, group.eps, group.momentum_decay)
-
-    @classmethod
-    def decay(cls, group: Group) -> tuple[float, float]:
-        return (0.0, group.weight_decay) if group.decoupled_weight_decay else (group.weight_decay, 0.0)

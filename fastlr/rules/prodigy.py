@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, flag, fraction, growth, pair_of_betas, positive
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Options, Rate, given
+from fastlr.rules.dadapt import FindsDistance
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -17,7 +18,7 @@ def _beta3(name: str, x: object) -> float | None:
     return None if x is None else fraction(name, x)
 
 
-class Prodigy(Optimizer):
+class Prodigy(FindsDistance):
     """Adam that finds its rate, sooner than D-Adaptation: d, a lower bound of the distance from start to solution.
 
         g ← g + λp                                          unless decouple
@@ -103,6 +104,7 @@ class Prodigy(Optimizer):
         "d_coef": positive,
         "growth_rate": growth,
     }
+    decoupled = "decouple"
     shared = ("betas", "beta3", "use_bias_correction", "safeguard_warmup", "d0", "d_coef", "growth_rate")
 
     def __init__(
@@ -121,32 +123,10 @@ class Prodigy(Optimizer):
         growth_rate: Number = math.inf,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            beta3=beta3,
-            eps=eps,
-            weight_decay=weight_decay,
-            decouple=decouple,
-            use_bias_correction=use_bias_correction,
-            safeguard_warmup=safeguard_warmup,
-            d0=d0,
-            d_coef=d_coef,
-            growth_rate=growth_rate,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
         beta3 = math.sqrt(group.betas[1]) if group.beta3 is None else group.beta3
         flags = float(group.use_bias_correction), float(group.safeguard_warmup)
         return (*group.betas, beta3, group.eps, group.d0, group.d_coef, group.growth_rate, *flags)
-
-    @classmethod
-    def decay(cls, group: Group) -> tuple[float, float]:
-        return (0.0, group.weight_decay) if group.decouple else (group.weight_decay, 0.0)
-
-    @property
-    def d(self) -> float:
-        return self._plan.numbers[0][0] or self.groups[0].d0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, flag, fraction, pair_of_betas, pair_of_nus, positive, share
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -69,6 +69,7 @@ class QHAdam(Optimizer):
         "decoupled_weight_decay": flag,
         "cautious": flag,
     }
+    decoupled = "decoupled_weight_decay"
 
     def __init__(
         self,
@@ -82,25 +83,11 @@ class QHAdam(Optimizer):
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            nus=nus,
-            eps=eps,
-            weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay,
-            cautious=cautious,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
         return (*group.betas, group.eps, *group.nus)
-
-    @classmethod
-    def decay(cls, group: Group) -> tuple[float, float]:
-        return (0.0, group.weight_decay) if group.decoupled_weight_decay else (group.weight_decay, 0.0)
 
 
 class QHM(Optimizer):
@@ -148,6 +135,7 @@ class QHM(Optimizer):
     rule = "qhm"
     states = ("b",)
     hypers = {"momentum": fraction, "nu": share, "decoupled_weight_decay": flag}
+    decoupled = "decoupled_weight_decay"
 
     def __init__(
         self,
@@ -159,20 +147,8 @@ class QHM(Optimizer):
         decoupled_weight_decay: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            momentum=momentum,
-            nu=nu,
-            weight_decay=weight_decay,
-            decoupled_weight_decay=decoupled_weight_decay,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
         return group.momentum, group.nu
-
-    @classmethod
-    def decay(cls, group: Group) -> tuple[float, float]:
-        return (0.0, group.weight_decay) if group.decoupled_weight_decay else (group.weight_decay, 0.0)

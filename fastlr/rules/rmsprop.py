@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, eps_mode, flag, fraction, nonnegative, positive
-from fastlr.optimizer import Optimizer, Options, Rate, Variant
+from fastlr.optimizer import Optimizer, Options, Rate, Variant, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -81,17 +81,7 @@ class RMSprop(Optimizer):
         eps_mode: str = "torch",
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            alpha=alpha,
-            eps=eps,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            centered=centered,
-            eps_mode=eps_mode,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @classmethod
     def variant(cls, groups: Sequence[Group]) -> Variant:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, nonnegative, pair_of_betas, positive
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,7 +82,7 @@ class SparseAdam(Optimizer):
         weight_decay: Number = 0.0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
+        super().__init__(**given(locals()))
 
 
 class LazyAdam(Optimizer):
@@ -149,7 +149,7 @@ class LazyAdam(Optimizer):
         weight_decay: Number = 0.0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, **options)
+        super().__init__(**given(locals()))
 
 
 class RowAdagrad(Optimizer):
@@ -215,15 +215,7 @@ class RowAdagrad(Optimizer):
         eps: Number = 1e-10,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            lr_decay=lr_decay,
-            weight_decay=weight_decay,
-            initial_accumulator_value=initial_accumulator_value,
-            eps=eps,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

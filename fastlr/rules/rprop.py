@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, least_and_most, shrink_and_grow
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -68,14 +68,7 @@ class Rprop(Optimizer):
         weight_decay: Number = 0.0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            etas=etas,
-            step_sizes=step_sizes,
-            weight_decay=weight_decay,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

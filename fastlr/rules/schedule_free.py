@@ -10,7 +10,7 @@ import numpy as np
 from fastlr import _core
 from fastlr.groups import Group
 from fastlr.hyper import Number, fraction, nonnegative, positive, real
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -144,16 +144,7 @@ class ScheduleFreeSGD(_ScheduleFree):
         weight_lr_power: Number = 2.0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            momentum=momentum,
-            weight_decay=weight_decay,
-            warmup_steps=warmup_steps,
-            r=r,
-            weight_lr_power=weight_lr_power,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
@@ -239,17 +230,7 @@ class ScheduleFreeAdamW(_ScheduleFree):
         weight_lr_power: Number = 2.0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            warmup_steps=warmup_steps,
-            r=r,
-            weight_lr_power=weight_lr_power,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

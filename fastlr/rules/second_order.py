@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastlr import _core
 from fastlr.groups import Group
 from fastlr.hyper import Number, flag, pair_of_betas, positive, real
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -81,9 +81,7 @@ class AdaHessian(_core.InformedStepper, Optimizer):
         hessian_power: Number = 1.0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, hessian_power=hessian_power, **options
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
@@ -157,16 +155,7 @@ class Sophia(_core.InformedStepper, Optimizer):
         use_bias_correction: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            rho=rho,
-            eps=eps,
-            weight_decay=weight_decay,
-            use_bias_correction=use_bias_correction,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

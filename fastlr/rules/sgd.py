@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, flag, nonnegative, real
-from fastlr.optimizer import Optimizer, Options, Rate, Variant, cautious
+from fastlr.optimizer import Optimizer, Options, Rate, Variant, cautious, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -79,16 +79,7 @@ class SGD(Optimizer):
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            momentum=momentum,
-            dampening=dampening,
-            weight_decay=weight_decay,
-            nesterov=nesterov,
-            cautious=cautious,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @classmethod
     def variant(cls, groups: Sequence[Group]) -> Variant:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, flag, fraction, pair_of_betas
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -50,7 +50,7 @@ class SignSGD(Optimizer):
     decoupled = True
 
     def __init__(self, params: Any, lr: Rate = 1e-4, weight_decay: float = 0.0, **options: Unpack[Options]) -> None:
-        super().__init__(params, lr=lr, weight_decay=weight_decay, **options)
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
@@ -106,7 +106,7 @@ class Signum(Optimizer):
         weight_decay: Number = 0.0,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr=lr, beta=beta, weight_decay=weight_decay, **options)
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
@@ -168,7 +168,7 @@ class Lion(Optimizer):
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(params, lr=lr, betas=betas, weight_decay=weight_decay, cautious=cautious, **options)
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
 from fastlr.hyper import Number, eps_mode, flag, nonnegative, pair_of_betas, positive
-from fastlr.optimizer import Optimizer, Options, Rate
+from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -89,18 +89,7 @@ class Yogi(Optimizer):
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            bias_correction=bias_correction,
-            initial_accumulator_value=initial_accumulator_value,
-            eps_mode=eps_mode,
-            cautious=cautious,
-            **options,
-        )
+        super().__init__(**given(locals()))
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:

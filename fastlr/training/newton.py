@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from typing import Any
 
@@ -38,7 +39,7 @@ class _Newton(StepRule):
 
         step = self.step_count
         if evaluate is None:
-            evaluate = lambda: self._objective(self._params, step)  # noqa: E731
+            evaluate = functools.partial(self._objective, self._params, step)
         if loss is None:
             loss = float(evaluate()[0])
         flat = np.concatenate([x.reshape(-1).astype(np.float64) for x in g])

@@ -135,7 +135,10 @@ class Curvature:
             return _rate(groups[0], (self.largest + coupled) * float(scales[0]), 0.0)
         # P^-1 (H + λ) has the eigenvalues of the symmetric P^-1/2 (H + λ) P^-1/2.
         root = np.sqrt(scales / _preconditioner(optimizer))
-        product = lambda v: root * (self.hessian(root * v) + coupled * (root * v))  # noqa: E731
+
+        def product(v: Array) -> Array:
+            return root * (self.hessian(root * v) + coupled * (root * v))
+
         largest, _, _ = _extremes(product, n, 1e-6, 0, both=False)
         return _rate(groups[0], largest, decoupled * float(scales.max()))
 
