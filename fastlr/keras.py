@@ -27,7 +27,7 @@ from fastlr.extras import need
 from fastlr.groups import Group, Piece
 from fastlr.hyper import is_scheduled
 from fastlr.optimizer import Optimizer
-from fastlr.schedules.adapters import _keras_class
+from fastlr.schedules.adapters import keras_class
 from fastlr.schedules.schedule import Schedule
 from fastlr.structure import Structure, structure_of
 
@@ -45,7 +45,7 @@ if BACKEND not in ("numpy", "torch"):
         "set KERAS_BACKEND=torch before Keras is imported, or use keras.optimizers"
     )
 torch = need("torch", "torch", "KERAS_BACKEND=torch") if BACKEND == "torch" else None
-KerasSchedule = _keras_class()  # which registers it
+KerasSchedule = keras_class()  # which registers it
 _OWN = ("lr", "lr_scale", "weight_decay")  # what Keras has itself
 
 
@@ -82,30 +82,42 @@ def _constant(value: float) -> Any:
 
 
 class _Bound:
-    """Variables with their state, and the plan over their memory."""
+    """Variables with their state, and the plan over their memory. Each is a group, but for rules that sum over one."""
 
     def __init__(self, rule: str, variables: list[Any], groups: int) -> None:
         self.rule, self.variables, self.groups = rule, variables, groups
         self.entry = {id(v): k for k, v in enumerate(variables)}
         self.state: dict[str, list[Any]] = {}
-        self.made: Any = None
-        self.numbers: Any = None
-        self.plan: _core.Plan | None = None
-        self.at: list[int] = []
-        self.set: list[Any] = []
+        self.made: Any = None  # steps, a variable each
+        self.numbers: Any = None  # what the rule carries
+        self.set: list[Any] = [None] * groups  # hyper-parameters that the plan has
+        self._plan: _core.Plan | None = None
+        self._at: list[int] = []
 
     def structure(self) -> Structure:
         structure = structure_of([_memory(v) for v in self.variables])
         structure.names = [f"[{v.path!r}]" for v in self.variables]
         return structure
 
-    def pieces(self) -> list[Piece]:
-        """Each variable's own group, or the one of all."""
-        own = self.groups == len(self.variables)
-        return [Piece(k, 0, int(np.prod(v.shape)), k if own else 0) for k, v in enumerate(self.variables)]
+    def plan(self, rule: type[Optimizer], step: int) -> _core.Plan:
+        """Over the memory as it is now, with the numbers of the steps that the variables have made."""
+        held = [*self.variables, *(v for some in self.state.values() for v in some)]
+        if self._plan is None or [_where(v) for v in held] != self._at:
+            self.over = self.structure()
+            self.arrays = {key: [_memory(v) for v in some] for key, some in self.state.items()}
+            own = self.groups == len(self.variables)
+            self.pieces = [Piece(k, 0, a.size, k if own else 0) for k, a in enumerate(self.over.arrays)]
+            self._plan = rule.plan(self.rule, self.over, self.arrays, self.pieces, self.groups)
+            self._at, self.set = [_where(v) for v in held], [None] * self.groups
+        numbers = [] if self.numbers is None else _memory(self.numbers).tolist()
+        self._plan.set_steps(step, _memory(self.made).tolist(), numbers)
+        return self._plan
 
-    def held(self) -> list[Any]:
-        return [*self.variables, *(v for some in self.state.values() for v in some)]
+    def keep(self, plan: _core.Plan) -> None:
+        """What `plan` was told, after its step."""
+        _memory(self.made)[...] = plan.steps_made
+        if self.numbers is not None:
+            _memory(self.numbers)[...] = plan.numbers
 
 
 # ---- the optimizer --------------------------------------------------------------------------------------------------
@@ -186,19 +198,6 @@ class KerasOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
                 bound.numbers = self.add_variable((rows, carried), "zeros", "float64", name="carried")
         self._bound = bound
 
-    def _plan(self, bound: _Bound) -> _core.Plan:
-        """Over the memory as it is now, with the numbers of the steps that the variables have made."""
-        at = [_where(v) for v in bound.held()]
-        if bound.plan is None or at != bound.at:
-            structure, pieces = bound.structure(), bound.pieces()
-            state = {key: [_memory(v) for v in some] for key, some in bound.state.items()}
-            bound.plan = self.rule.plan(bound.rule, structure, state, pieces, bound.groups)
-            bound.at, bound.set = [_where(v) for v in bound.held()], [None] * bound.groups
-            bound.structure_of_plan, bound.arrays = structure, state
-        numbers = [] if bound.numbers is None else _memory(bound.numbers).tolist()
-        bound.plan.set_steps(int(self.iterations), _memory(bound.made).tolist(), numbers)
-        return bound.plan
-
     # ---- the step ---------------------------------------------------------------------------------------------------
 
     def _group(self, step: int, lr: float, weight_decay: float) -> Group:
@@ -220,30 +219,30 @@ class KerasOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
             raise NotImplementedError(f"{self.name} updates variables in place and has no stateless_apply; use apply")
         step, lr = int(self.iterations), self._learning_rate
         exact = isinstance(lr, KerasSchedule)  # in double, then, not in Keras's float type
-        rate = lr.schedule(int(self._iterations)) if exact else float(keras.ops.convert_to_numpy(learning_rate))
+        rate = lr.schedule(int(self._iterations)) if exact else float(learning_rate)
         with_decay, without = (self._group(step, rate, x) for x in (self.weight_decay or 0.0, 0.0))
         if self.rule.variant([with_decay]) != (bound.rule, tuple(bound.state)):
             raise ValueError("hyper: these need other state than the optimizer was built with; build a new one")
         given: list[Any] = [None] * len(bound.variables)
         for g, v in zip(grads, trainable_variables, strict=True):
             given[bound.entry[id(v)]] = _gradient(g, v)
-        plan = self._plan(bound)
-        slots = [self._slots(group) for group in (with_decay, without)]
+        plan = bound.plan(self.rule, step)
+        slots = {True: self._slots(with_decay), False: self._slots(without)}
+        decayed = [self._use_weight_decay(v) for v in bound.variables]
+        if bound.groups != len(decayed) and not all(decayed) and self.weight_decay:
+            raise ValueError(f"{type(self).__name__} sums over all variables, of which none can be without weight decay")
         for k in range(bound.groups):
-            own = slots[0] if self._use_weight_decay(bound.variables[k]) else slots[1]
-            if own != bound.set[k]:
+            if (own := slots[decayed[k]]) != bound.set[k]:
                 plan.set_group(k, *own)
                 bound.set[k] = own
-        inputs = self.rule.derived(bound.structure_of_plan, bound.arrays, bound.pieces(), [with_decay] * bound.groups)
+        inputs = self.rule.derived(bound.over, bound.arrays, bound.pieces, [with_decay] * bound.groups)
         clip = self._clipping()
         norms = [self.clipnorm] * bound.groups if clip == "clipnorm" else None
         if self.rule.narrows:
             plan.set_limits(self.clipvalue if clip == "clipvalue" else 0.0, norms)
         most = self.global_clipnorm if clip == "global_clipnorm" else -1.0
         plan.step(given, 1.0, False, most, False, _core.PROPAGATE, inputs)
-        _memory(bound.made)[...] = plan.steps_made
-        if bound.numbers is not None:
-            _memory(bound.numbers)[...] = plan.numbers
+        bound.keep(plan)
 
     def _clipping(self) -> str | None:
         """Which of them is part of the step; the others are Keras's code."""
@@ -257,6 +256,9 @@ class KerasOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
             narrow = self.rule.narrows and bound.variables[0]._dtype == "float32"
             return "clipvalue" if narrow and 2**-126 <= self.clipvalue < 2**127 else None
         return None
+
+    if torch:  # which would trace it under jit_compile
+        _backend_update_step = torch.compiler.disable(_backend_update_step)
 
     def _clip_gradients(self, grads: Sequence[Any]) -> Any:
         return grads if self._clipping() else super()._clip_gradients(grads)
