@@ -8,8 +8,8 @@ optimizer.
 - ``weight_decay`` is Keras's: the parameter less the rate times it, also for rules that have it in the gradient
   elsewhere, but not for those with a decay of their own (LAMB, LARS, NovoGrad, ScheduleFree…).
 - ``eps_mode`` is "keras" unless it is given, where a rule has it.
-- ``clipnorm``, ``global_clipnorm`` and ``clipvalue`` are part of the step; norms are compared with 1e-6 added. The scale
-  of a loss, sums of gradients and running means are Keras's code, in passes of their own.
+- ``clipnorm``, ``global_clipnorm`` and ``clipvalue`` are part of the step; norms are compared with 1e-6 added. The
+  scale of a loss, sums of gradients and running means are Keras's code, in passes of their own.
 - State is in Keras variables, which are saved with the model. A variable that has had no gradient has made no step.
 """
 
@@ -25,8 +25,8 @@ from fastlr import _core, functional
 from fastlr.buffers import Array, as_array
 from fastlr.extras import need
 from fastlr.groups import Group, Piece
-from fastlr.hyper import is_scheduled
 from fastlr.optimizer import Optimizer
+from fastlr.plain import overrides
 from fastlr.schedules.adapters import keras_class
 from fastlr.schedules.schedule import Schedule
 from fastlr.structure import Structure, structure_of
@@ -45,6 +45,7 @@ if BACKEND not in ("numpy", "torch"):
         "set KERAS_BACKEND=torch before Keras is imported, or use keras.optimizers"
     )
 torch = need("torch", "torch", "KERAS_BACKEND=torch") if BACKEND == "torch" else None
+_Base: Any = keras.optimizers.Optimizer
 KerasSchedule = keras_class()  # which registers it
 _OWN = ("lr", "lr_scale", "weight_decay")  # what Keras has itself
 
@@ -54,7 +55,7 @@ _OWN = ("lr", "lr_scale", "weight_decay")  # what Keras has itself
 
 def _where(variable: Any) -> int:
     """What is another when a variable has been given other memory."""
-    return variable._value.data_ptr() if torch else id(variable._value)  # type: ignore[no-any-return]
+    return variable._value.data_ptr() if torch else id(variable._value)
 
 
 def _memory(variable: Any) -> Array:
@@ -123,7 +124,7 @@ class _Bound:
 # ---- the optimizer --------------------------------------------------------------------------------------------------
 
 
-class KerasOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
+class KerasOptimizer(_Base):  # type: ignore[misc]
     """What the classes share.
 
     Parameters
@@ -209,10 +210,12 @@ class KerasOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
 
     def _slots(self, group: Group) -> tuple[Any, ...]:
         """As `Plan.set_group` takes them."""
-        theirs = self.rule.decay.__func__ is Optimizer.decay.__func__  # type: ignore[attr-defined]
-        return group.lr, *((0.0, group.weight_decay) if theirs else self.rule.decay(group)), self.rule.kernel(group)
+        own = overrides(self.rule, "decay")
+        return group.lr, *(self.rule.decay(group) if own else (0.0, group.weight_decay)), self.rule.kernel(group)
 
-    def _backend_update_step(self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any) -> None:
+    def _backend_update_step(
+        self, grads: Sequence[Any], trainable_variables: Sequence[Any], learning_rate: Any
+    ) -> None:
         bound = self._bound
         assert bound is not None
         if keras.src.backend.in_stateless_scope():
@@ -230,7 +233,8 @@ class KerasOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         slots = {True: self._slots(with_decay), False: self._slots(without)}
         decayed = [self._use_weight_decay(v) for v in bound.variables]
         if bound.groups != len(decayed) and not all(decayed) and self.weight_decay:
-            raise ValueError(f"{type(self).__name__} sums over all variables, of which none can be without weight decay")
+            name = type(self).__name__
+            raise ValueError(f"{name} sums over all variables, of which none can be without weight decay")
         for k in range(bound.groups):
             if (own := slots[decayed[k]]) != bound.set[k]:
                 plan.set_group(k, *own)
@@ -269,7 +273,7 @@ class KerasOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
     # ---- configuration ----------------------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {name: _written(x) for name, x in self.hyper}
+        return {**super().get_config(), **{name: _written(x) for name, x in self.hyper}}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], custom_objects: Any = None) -> KerasOptimizer:
@@ -324,6 +328,6 @@ def _class(rule: type[Optimizer]) -> type[KerasOptimizer]:
 __all__ = ["KerasOptimizer"]
 for _name in functional.__all__:
     _rule = getattr(functional, _name).rule
-    if not _rule.per_row and (not _rule.informed or _rule.derived.__func__ is not Optimizer.derived.__func__):
+    if not _rule.per_row and (not _rule.informed or overrides(_rule, "derived")):
         globals()[_rule.__name__] = _class(_rule)
         __all__ += [_rule.__name__]

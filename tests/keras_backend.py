@@ -261,7 +261,7 @@ def test_a_config_makes_the_same_optimizer():
 
 @pytest.mark.parametrize("name", ["AdamW", "NAdam", "Adafactor", "Prodigy", "ScheduleFreeAdamW"])
 def test_saved_optimizers_continue_with_the_same_bits(name, tmp_path):
-    """Also with numbers that a rule carries, and states of other shapes; in a file of a model on torch, which trains."""
+    """Also with numbers that a rule carries, and states of other shapes. On torch, which trains, in a model's file."""
     own = getattr(ours, name)
     if NUMPY:
         first, held = own(), variables()
@@ -307,11 +307,11 @@ def test_training_with_the_scale_of_a_loss_found():
 
 
 def test_refusals():
-    with pytest.raises(ValueError, match="not recognized: {'beta_1': 0.5}"):
+    with pytest.raises(ValueError, match=r"not recognized: \{'beta_1': 0.5\}"):
         ours.Adam(beta_1=0.5)
     with pytest.raises(ValueError, match=r"betas\[0\] must be in \[0, 1\), got 1.5"):
         ours.Adam(betas=(1.5, 0.9))
-    with pytest.raises(TypeError, match="variables must be all float32 or all float64, got bfloat16; keras.mixed"):
+    with pytest.raises(TypeError, match=r"variables must be all float32 or all float64, got bfloat16; keras.mixed"):
         ours.Adam().build([keras.Variable(np.ones(3, "float32"), dtype="bfloat16")])
     with pytest.raises(TypeError, match="all float32 or all float64, got float32, float64"):
         ours.Adam().build([keras.Variable(np.ones(3), dtype=dtype) for dtype in ("float32", "float64")])

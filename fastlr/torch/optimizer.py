@@ -23,6 +23,7 @@ from fastlr.groups import Group, Piece
 from fastlr.hyper import choice, flag, positive
 from fastlr.optimizer import NONFINITE
 from fastlr.optimizer import Optimizer as Rule
+from fastlr.plain import overrides
 from fastlr.structure import One, Structure, structure_of
 from fastlr.torch.layout import is_dense, laid_like, make_like, refuse, run_of, strides_of
 
@@ -750,12 +751,6 @@ def _hold(_: Any, saved: dict[str, Any]) -> dict[str, Any]:
         for k, slot in saved["state"].items()
     }
     return {**saved, "state": state}
-
-
-def overrides(cls: type[Rule], method: str) -> bool:
-    """Whether a rule does not go by the base class here."""
-    own, base = getattr(cls, method), getattr(Rule, method)
-    return getattr(own, "__func__", own) is not getattr(base, "__func__", base)
 
 
 def any_of(grads: Iterable[Any]) -> bool:
