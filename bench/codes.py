@@ -14,6 +14,7 @@ import numpy as np
 from bench.cases import Array
 from bench.compare import render
 from bench.quality import Text
+from fastlr.bitsandbytes import dynamic_map
 
 Code = Callable[[Array], Array]  # what is left of the numbers of blocks, scaled to at most 1 in magnitude
 BLOCK = 256
@@ -44,17 +45,6 @@ def floating(x: Array, exponent: int, mantissa: int) -> Array:
     return np.copysign(np.rint(y / unit) * unit / top, x)
 
 
-def dynamic(signed: bool) -> Array:
-    """bitsandbytes' dynamic map: each code has an exponent of ten and a fraction whose length depends on it."""
-    values = [0.0]
-    for k in range(7):
-        steps = 2 ** (k if signed else k + 1) + 1
-        edges = np.linspace(0.1, 1, steps)
-        means = (edges[:-1] + edges[1:]) / 2 * 10.0 ** (k - 6)
-        values += [*means, *(-means if signed else ())]
-    return np.sort([*values, 1.0])
-
-
 def mapped(values: Array) -> Code:
     middle = (values[1:] + values[:-1]) / 2
     return lambda x: values[np.searchsorted(middle, x)]
@@ -76,7 +66,7 @@ PAIRS: dict[str, tuple[Code, Code]] = {  # of m and of v
         without_zero(lambda x: floating(x, 4, 4), 2.0**-15),
     ),
     "linear, float 4+4 above 0 (fastlr's)": (linear, without_zero(lambda x: floating(x, 4, 4), 2.0**-15)),
-    "dynamic map (bitsandbytes)": (mapped(dynamic(True)), mapped(dynamic(False))),
+    "dynamic map (bitsandbytes)": (mapped(dynamic_map(True)), mapped(dynamic_map(False))),
 }
 
 

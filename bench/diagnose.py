@@ -64,7 +64,10 @@ def healthy(seed):
     validate = None
     if name == "digits":
         data = load()
-        validate = lambda p: objective.network.evaluate(data.test_x, data.test_labels)[0]  # noqa: E731
+
+        def validate(params):
+            return objective.network.evaluate(data.test_x, data.test_labels)[0]
+
     return train(objective, rule, lr * 2 ** random.uniform(-1, 0.5), int(random.integers(200, 800)), validate)
 
 

@@ -152,6 +152,7 @@ def storages(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> None:
     add("torch fused float32", 28, False, lambda: fused(p, g))
     add("deepspeed float32", 28, False, lambda: deepspeed(p, g, "float32"))
     add("deepspeed bfloat16", 14, True, lambda: deepspeed(p, g, "bfloat16"))
+    add("bitsandbytes AdamW8bit", traffic("float32", "float32", "int8"), True, lambda: bitsandbytes(p, g))
     for size in sorted({traffic(*s) for s in STORAGES}):
         steps[f"floor of {size:.1f} bytes"] = floor(n, size)
     times = clock.interleave(steps, rounds)
@@ -166,36 +167,17 @@ def storages(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> None:
                 show_time(t.median),
                 f"{nbytes[name]:.1f}",
                 f"{n * nbytes[name] / t.median:.1f}",
-                f"{base.over(t):.2f}",
+                f"{base.over(t):.2g}" if base.over(t) < 0.1 else f"{base.over(t):.2f}",
                 f"{least.over(t):.2f}" if least else "–",
             )
         )
     print(f"\nAdamW, {show_size(n)} elements, parameters/gradients/state, {rounds} rounds\n")
     print(render(("storage", "median", "bytes", "GB/s", "x faster than torch", "of floor"), table))
-    small(p, g, excuses)
+    if (peer := "bitsandbytes AdamW8bit") in times:
+        print(f"{peer} takes {times[peer].over(times['float32/bfloat16/int8']):.0f} times as long as f32/bf16/int8")
     for name, why in excuses.items():
         print(f"{name}: {why}")
     raw += [("storage", n, name, k, ns) for name, t in times.items() for k, ns in enumerate(t.samples)]
-
-
-def small(p: Array, g: Array, excuses: dict[str, str]) -> None:
-    """bitsandbytes' 8 bits, on 1 Mi elements: it takes seconds for what the others do in milliseconds."""
-    p, g = p[: 1 << 20], g[: 1 << 20]
-    try:
-        steps = {}
-        for name, (param, step) in {
-            "bitsandbytes AdamW8bit": bitsandbytes(p, g),
-            "float32/bfloat16/int8": ours(p, g, ("float32", "bfloat16", "int8")),
-        }.items():
-            check(name, param, step, p, g, True)
-            steps[name] = step
-        times = clock.interleave(steps, 5)
-        theirs, own = times.values()
-        print(
-            f"\n1 Mi elements: bitsandbytes AdamW8bit {show_time(theirs.median)}, {theirs.over(own):.0f} times fastlr's"
-        )
-    except Exception as error:
-        excuses["bitsandbytes"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
 
 def chain(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> None:

@@ -6,50 +6,51 @@ count.
 
 from typing import TYPE_CHECKING, Any
 
-from fastlr import callbacks, functional
+from fastlr import functional
 from fastlr._core import Report
-from fastlr.adabelief import AdaBelief
-from fastlr.adadelta import Adadelta
-from fastlr.adafactor import Adafactor
-from fastlr.adagrad import Adagrad
-from fastlr.adam import Adam, Adamax, AdamW, AMSGrad
-from fastlr.adan import Adan
-from fastlr.ademamix import AdEMAMix
-from fastlr.adopt import Adopt
-from fastlr.asgd import ASGD
 from fastlr.buffers import FlatBuffer
 from fastlr.config import get_include, get_library_dir, get_num_threads, isa, num_threads, set_num_threads
 from fastlr.custom import rule
-from fastlr.dadapt import DAdaptAdam, DAdaptSGD
-from fastlr.distance import DoG, DoWG, LDoG
-from fastlr.ftrl import FTRL
 from fastlr.groups import Group
-from fastlr.history import History
 from fastlr.hutchinson import hutchinson, spatial_average, torch_hvp
-from fastlr.hypergradient import SGDHD, AdamHD
-from fastlr.laprop import LaProp
-from fastlr.layerwise import LAMB, LARS, NovoGrad, StableAdamW
-from fastlr.madgrad import MADGRAD
-from fastlr.mechanic import mechanize
-from fastlr.muon import Muon
-from fastlr.nadam import NAdam
-from fastlr.newton import Newton, NewtonCG
 from fastlr.optimizer import Optimizer
-from fastlr.prodigy import Prodigy
-from fastlr.qh import QHM, QHAdam
-from fastlr.radam import RAdam
-from fastlr.rmsprop import RMSprop
-from fastlr.rows import LazyAdam, RowAdagrad, SparseAdam
-from fastlr.rprop import Rprop
+from fastlr.rules.adabelief import AdaBelief
+from fastlr.rules.adadelta import Adadelta
+from fastlr.rules.adafactor import Adafactor
+from fastlr.rules.adagrad import Adagrad
+from fastlr.rules.adam import Adam, Adamax, AdamW, AMSGrad
+from fastlr.rules.adan import Adan
+from fastlr.rules.ademamix import AdEMAMix
+from fastlr.rules.adopt import Adopt
+from fastlr.rules.asgd import ASGD
+from fastlr.rules.dadapt import DAdaptAdam, DAdaptSGD
+from fastlr.rules.distance import DoG, DoWG, LDoG
+from fastlr.rules.ftrl import FTRL
+from fastlr.rules.hypergradient import SGDHD, AdamHD
+from fastlr.rules.laprop import LaProp
+from fastlr.rules.layerwise import LAMB, LARS, NovoGrad, StableAdamW
+from fastlr.rules.madgrad import MADGRAD
+from fastlr.rules.mechanic import mechanize
+from fastlr.rules.muon import Muon
+from fastlr.rules.nadam import NAdam
+from fastlr.rules.prodigy import Prodigy
+from fastlr.rules.qh import QHM, QHAdam
+from fastlr.rules.radam import RAdam
+from fastlr.rules.rmsprop import RMSprop
+from fastlr.rules.rows import LazyAdam, RowAdagrad, SparseAdam
+from fastlr.rules.rprop import Rprop
+from fastlr.rules.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
+from fastlr.rules.second_order import AdaHessian, Sophia
+from fastlr.rules.sgd import SGD
+from fastlr.rules.sign import Lion, SignSGD, Signum
+from fastlr.rules.yogi import Yogi
 from fastlr.scaler import LossScaler
-from fastlr.schedule_free import ScheduleFreeAdamW, ScheduleFreeSGD
-from fastlr.second_order import AdaHessian, Sophia
-from fastlr.sgd import SGD
-from fastlr.sign import Lion, SignSGD, Signum
 from fastlr.sparse import rows_of
-from fastlr.stepsize import AdGD, Armijo, BarzilaiBorwein, Polyak
-from fastlr.training import train
-from fastlr.yogi import Yogi
+from fastlr.training import callbacks
+from fastlr.training.history import History
+from fastlr.training.loop import train
+from fastlr.training.newton import Newton, NewtonCG
+from fastlr.training.stepsize import AdGD, Armijo, BarzilaiBorwein, Polyak
 
 if TYPE_CHECKING:
     from fastlr import schedules, tune

@@ -42,6 +42,12 @@ class Options(TypedDict, total=False):
     denormals: str
 
 
+def given(arguments: dict[str, Any]) -> dict[str, Any]:
+    """What a constructor passes on, all of it: its `locals()`, with the options among the others."""
+    own = {name: x for name, x in arguments.items() if name not in ("self", "__class__", "options")}
+    return {**own, **arguments["options"]}
+
+
 Variant = tuple[str, tuple[str, ...]]
 State = dict[str, list[Array]]
 Derived = Callable[[Sequence[Any], float], Sequence[Any]]
@@ -123,8 +129,8 @@ class Optimizer(_core.Stepper, Saved, ABC):
     """The rule's own hyper-parameters and what they may be."""
     starting: ClassVar[tuple[str, ...]] = ()
     """Those of them that only say how state starts."""
-    decoupled: ClassVar[bool] = False
-    """Whether weight decay acts on the parameters directly, not through the gradient."""
+    decoupled: ClassVar[bool | str] = False
+    """Whether weight decay acts on parameters directly, not through the gradient; or the hyper-parameter that says."""
     per_tensor: ClassVar[bool] = False
     """Whether each tensor is treated by itself, those in a FlatBuffer too. A kernel's SCOPE may say so as well."""
     shared: ClassVar[tuple[str, ...]] = ()
@@ -265,7 +271,8 @@ class Optimizer(_core.Stepper, Saved, ABC):
     @classmethod
     def decay(cls, group: Group) -> tuple[float, float]:
         """Weight decay as (coupled, decoupled)."""
-        return (0.0, group.weight_decay) if cls.decoupled else (group.weight_decay, 0.0)
+        directly = getattr(group, cls.decoupled) if isinstance(cls.decoupled, str) else cls.decoupled
+        return (0.0, group.weight_decay) if directly else (group.weight_decay, 0.0)
 
     # ---- construction -----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -79,6 +80,12 @@ class Packed(Layout):
         for size in sizes:
             self.arrays.append(flat[start : start + size])
             start += size
+
+    def like(self) -> Packed:
+        """Zeros, packed as these."""
+        other = copy.copy(self)
+        other.arrays = [np.zeros_like(a) for a in self.arrays]
+        return other
 
     def build(self, arrays: Sequence[Array]) -> Packed:
         return self

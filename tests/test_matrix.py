@@ -10,7 +10,7 @@ import pytest
 
 import fastlr
 from fastlr import _core
-from fastlr.muon import bfloat16, orthogonal
+from fastlr.rules.muon import bfloat16, orthogonal
 from tests import reference
 from tests.test_exact import ISAS, OFFSETS, THREADS, Arena, guarded
 
@@ -523,7 +523,7 @@ def test_muon_that_fails_halfway_changes_nothing(monkeypatch):
             raise MemoryError
         return orthogonal(*arguments)
 
-    monkeypatch.setattr("fastlr.muon.orthogonal", failing)
+    monkeypatch.setattr("fastlr.rules.muon.orthogonal", failing)
     with pytest.raises(MemoryError):
         opt.step(grads, zero_grads=True)
     untouched(opt, before)

@@ -261,7 +261,10 @@ def test_authors_package_in_float64(torch, name, matched):
     others = [torch.nn.Parameter(torch.from_numpy(x.copy())) for x in parts]
     absent = 7 if not hyper.get("use_bias_correction") else None  # its t is the model's, ours the parameter's
     bare = {} if optimizer is fastlr.DAdaptSGD else {"weight_decay": 0.0}  # the whole model's there
-    schedule = lambda t: 1.0 if t < 5 else 0.8  # noqa: E731
+
+    def schedule(t):
+        return 1.0 if t < 5 else 0.8
+
     opt = optimizer([{"params": parts[:1]}, {"params": parts[1:], **bare}], lr=schedule, **hyper)
     theirs = getattr(package, optimizer.__name__)([{"params": others[:1]}, {"params": others[1:], **bare}], **hyper)
     tolerance = 1e-11 if matched or module == "dadaptation" else 1e-4

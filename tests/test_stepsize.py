@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import fastlr
-from fastlr.callbacks import Checkpoint
 from fastlr.demo import cases
 from fastlr.demo.objectives import LeastSquares
+from fastlr.training.callbacks import Checkpoint
 
 RULES = [fastlr.Armijo, fastlr.BarzilaiBorwein, fastlr.Polyak, fastlr.AdGD]
 

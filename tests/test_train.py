@@ -14,9 +14,9 @@ import pytest
 
 import fastlr
 from fastlr import storage
-from fastlr.callbacks import Callback, Checkpoint, EarlyStopping, MLflow, Plateau, TensorBoard
 from fastlr.demo.network import Network
 from fastlr.demo.objectives import Batches, LeastSquares, Logistic
+from fastlr.training.callbacks import Callback, Checkpoint, EarlyStopping, MLflow, Plateau, TensorBoard
 
 EPS = np.finfo(np.float64).eps
 
@@ -281,7 +281,7 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(tmp_path):
 
 PROGRAM = """
     import signal, sys, numpy as np, fastlr
-    from fastlr.callbacks import Checkpoint
+    from fastlr.training.callbacks import Checkpoint
 
     def objective(w, step):
         if mode == "interrupted" and step == 30:

@@ -93,7 +93,6 @@ OPERATORS = {
 }
 SIBLINGS = ["b1 b2", "a1 a2", "c1 c2", "m v", "v x", "v a", "a b", "mu gain", "alpha mu", "lr_decay eps", "s0 s1"]
 SIBLINGS += ["s1 s2", "inside outside", "nu1 nu2", "k1 k2", "n1 n2", "m s", "v q", "eps hat", "t rho", "ahead paced"]
-SIBLINGS += ["a1 a3", "p x0", "r most", "corrected safeguard", "d0 growth"]
 SIBLINGS += ["m n", "m d", "g l", "s l", "less more", "least most", "now next", "b2 b3", "a2 a3", "l rate", "slow s"]
 SIBLINGS += ["a1 a3", "p x0", "r most", "corrected safeguard", "d0 growth", "rho eps", "m diagonal", "s diagonal"]
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import fastlr
 from fastlr import schedules as S
-from fastlr.callbacks import Plateau
 from fastlr.demo import cases
 from fastlr.demo.digits import load
 from fastlr.demo.objectives import Batches
 from fastlr.demo.rules import warmup_cosine
+from fastlr.training.callbacks import Plateau
 
 EPOCHS = 20
 

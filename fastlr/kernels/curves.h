@@ -15,19 +15,8 @@
 
 #include <float.h>
 
-#ifdef TARGET
-#define PRAGMA(x) _Pragma(#x)
-#ifdef __clang__
-#define OPEN(t) PRAGMA(clang attribute push(__attribute__((target(t))), apply_to = function))
-OPEN(TARGET)
-#else
-#define OPEN(t) PRAGMA(GCC target(t))
-#pragma GCC push_options
-OPEN(TARGET)
-#endif
-#endif
+#include "target_begin.h"
 
-#define INLINED static inline __attribute__((always_inline))
 #define FOR_ALL for (size_t i = 0; i < n; i++)
 
 /* ---- arithmetic of times ---- */
@@ -596,10 +585,4 @@ int EVALUATE(const fastlr_segment *table, size_t n, const double *t, const doubl
     return status;
 }
 
-#ifdef TARGET
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif
+#include "target_end.h"

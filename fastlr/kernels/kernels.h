@@ -15,23 +15,12 @@
 #include <math.h>
 #include <string.h>
 
-#ifdef TARGET
-#define PRAGMA(x) _Pragma(#x)
-#ifdef __clang__
-#define OPEN(t) PRAGMA(clang attribute push(__attribute__((target(t))), apply_to = function))
-OPEN(TARGET)
-#else
-#define OPEN(t) PRAGMA(GCC target(t))
-#pragma GCC push_options
-OPEN(TARGET)
-#endif
-#endif
+#include "target_begin.h"
 
 #define NAME_(a, b) a##_##b
 #define NAME(a, b) NAME_(a, b)
 #define TEXT_(a) #a
 #define TEXT(a) TEXT_(a)
-#define INLINED static inline __attribute__((always_inline))
 #define PER_ELEMENT INLINED /* pure, once for each element, in the buffers' type */
 #define PER_STEP static     /* once for each step, in double */
 
@@ -331,10 +320,4 @@ const fastlr_table TABLE = {
     .narrow_row = narrow_row,
 };
 
-#ifdef TARGET
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif
+#include "target_end.h"

@@ -11,19 +11,8 @@
 
 #include <string.h>
 
-#ifdef TARGET
-#define PRAGMA(x) _Pragma(#x)
-#ifdef __clang__
-#define OPEN(t) PRAGMA(clang attribute push(__attribute__((target(t))), apply_to = function))
-OPEN(TARGET)
-#else
-#define OPEN(t) PRAGMA(GCC target(t))
-#pragma GCC push_options
-OPEN(TARGET)
-#endif
-#endif
+#include "target_begin.h"
 
-#define INLINED static inline __attribute__((always_inline))
 #include "bits.h"
 
 /* A pair of functions of one format: WIDEN and NARROW see element i as `code` and `x`. */
@@ -259,10 +248,4 @@ const fastlr_codec TABLE = {
     .add = add,
 };
 
-#ifdef TARGET
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-#endif
+#include "target_end.h"

@@ -1,4 +1,4 @@
-"""A torch module, a loss and batches as an objective of fastlr's: see `fastlr.objective`."""
+"""A torch module, a loss and batches as an objective of fastlr's: see `fastlr.training.objective`."""
 
 from __future__ import annotations
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from fastlr.adam import Adam, AdamW, AMSGrad
 from fastlr.buffers import Array
-from fastlr.callbacks import count
 from fastlr.extras import need
 from fastlr.groups import Group
-from fastlr.objective import Objective, Problem
 from fastlr.optimizer import Optimizer
-from fastlr.rmsprop import RMSprop
-from fastlr.sgd import SGD
+from fastlr.rules.adam import Adam, AdamW, AMSGrad
+from fastlr.rules.rmsprop import RMSprop
+from fastlr.rules.sgd import SGD
 from fastlr.structure import Structure
+from fastlr.training.callbacks import count
+from fastlr.training.objective import Objective, Problem
 
 Product = Callable[[Array], Array]
 
@@ -135,7 +135,10 @@ class Curvature:
             return _rate(groups[0], (self.largest + coupled) * float(scales[0]), 0.0)
         # P^-1 (H + λ) has the eigenvalues of the symmetric P^-1/2 (H + λ) P^-1/2.
         root = np.sqrt(scales / _preconditioner(optimizer))
-        product = lambda v: root * (self.hessian(root * v) + coupled * (root * v))  # noqa: E731
+
+        def product(v: Array) -> Array:
+            return root * (self.hessian(root * v) + coupled * (root * v))
+
         largest, _, _ = _extremes(product, n, 1e-6, 0, both=False)
         return _rate(groups[0], largest, decoupled * float(scales.max()))
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastlr.buffers import Array
-from fastlr.callbacks import Callback, count
-from fastlr.history import History
-from fastlr.training import Run
+from fastlr.training.callbacks import Callback, count
+from fastlr.training.history import History
+from fastlr.training.loop import Run
 
 KINDS = ("too high", "overfitting", "too low", "plateau", "healthy")
 

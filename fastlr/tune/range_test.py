@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlr.buffers import Array
-from fastlr.callbacks import count
 from fastlr.hyper import choice, positive
-from fastlr.objective import Objective, Problem, Snapshot
 from fastlr.optimizer import Optimizer
-from fastlr.progress import bar
 from fastlr.storage import Path
-from fastlr.training import bind
+from fastlr.training.callbacks import count
+from fastlr.training.loop import bind
+from fastlr.training.objective import Objective, Problem, Snapshot
+from fastlr.training.progress import bar
 from fastlr.tune import curve, fastai
 
 if TYPE_CHECKING:

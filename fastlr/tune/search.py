@@ -16,13 +16,13 @@ import numpy as np
 
 from fastlr import config
 from fastlr.buffers import Array
-from fastlr.callbacks import Callback, count
 from fastlr.extras import need
 from fastlr.hyper import choice, positive
-from fastlr.objective import scalar
-from fastlr.progress import bar
 from fastlr.storage import Path
-from fastlr.training import Run, train
+from fastlr.training.callbacks import Callback, count
+from fastlr.training.loop import Run, train
+from fastlr.training.objective import scalar
+from fastlr.training.progress import bar
 from fastlr.tune import gaussian
 from fastlr.tune.curve import Divergence
 

@@ -1,0 +1,1 @@
+"""A class for each update rule; its formula in C is in kernels/rules/."""

@@ -1,0 +1,1 @@
+"""`fastlr.train` and what else works on an objective: callbacks, history, rates computed from the objective."""
