@@ -550,7 +550,7 @@ cdef class Plan:
     cdef size_t master, low, lost, ema, copy  # columns, or 0
     cdef span_plan storing
     cdef size_t *packs            # where each piece starts in packed state: bytes
-    cdef size_t *firsts           # where each entry starts in the model: elements
+    cdef size_t *firsts           # where each entry starts in the model: elements, for rounding by chance
     cdef char *grad_kinds         # of `grads`
     cdef fastlr_stored *stored    # two a piece, as of spans
     cdef double *factors          # a group each: on the gradients, beside the scale of all
@@ -732,9 +732,16 @@ cdef class Plan:
         found = as_array(key, arrays[0]).dtype.char if arrays else ""
         return <char>ord(found) if found and found in may else usual
 
-    def set_storing(self, bint words, bint chance, uint64_t seed, double share, bint flush):
-        """How the steps to come store numbers; `share` is of the newest parameters in "ema"."""
+    def set_storing(self, bint words, bint chance, uint64_t seed, double share, bint flush, firsts=None):
+        """How the steps to come store numbers.
+
+        `share` is of the newest parameters in "ema", `firsts` where each entry lies in the whole model, of which these
+        may be a part: chance depends on it.
+        """
+        cdef size_t k
         self.words = self.words or words
+        for k in range(self.entries if firsts is not None else 0):
+            self.firsts[k] = firsts[k]
         self.storing = span_plan(0, chance, flush, seed, <float>share)
 
     cdef fastlr_extent extent_of(self, size_t owner) noexcept:
@@ -1218,7 +1225,7 @@ cdef class Plan:
             x.s[self.states] = format_of(self.grad_kinds[self.entries + c.entry])
         x.most = <float>self.storing.most
         x.first = self.firsts[c.entry] + first
-        x.key = self.storing.seed + <uint64_t>(self.step_count + 1) * <uint64_t>0xD1B54A32D192ED03
+        x.key = self.storing.seed + <uint64_t>(self.t[c.entry] + 1) * <uint64_t>0xD1B54A32D192ED03
 
     cdef void *place(self, size_t column, size_t entry, size_t element) noexcept:
         """Where an element of a bound buffer lies."""

@@ -200,7 +200,7 @@ cdef class Tensors:
         cdef int j
         memset(view, 0, sizeof(Py_buffer))
         view.buf = <char *>x.data + x.offset
-        view.itemsize = 4 if kind == c"f" else 8
+        view.itemsize = 4 if kind == c"f" else 8 if kind == c"d" else 2
         view.len = x.bits // 8
         for j in range(x.ndim):
             view.len *= x.shape[j]

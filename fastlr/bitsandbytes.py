@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlr.precision import Packed, to_bfloat16, to_float32
+from fastlr.storage import Bfloat16
 
 if TYPE_CHECKING:
     from fastlr.buffers import Array
@@ -252,5 +253,6 @@ def _stored(opt: Optimizer, key: str, entries: list[Floats]) -> dict[str, Array]
         layout = layout.like()
         layout.pack(opt._structure.build(entries))
         return layout.named(layout.arrays)
-    dtype = opt._entries[key][0].dtype if entries else np.float32
-    return layout.named([to_bfloat16(a) if dtype == np.uint16 else a.astype(dtype) for a in entries])
+    if opt._formats[key] == "bfloat16":
+        return {name: a.view(Bfloat16) for name, a in layout.named([to_bfloat16(a) for a in entries]).items()}
+    return layout.named([a.astype(b.dtype) for a, b in zip(entries, opt._entries[key], strict=True)])

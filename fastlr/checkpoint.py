@@ -9,6 +9,7 @@ import numpy as np
 
 from fastlr.buffers import Array
 from fastlr.hyper import is_scheduled
+from fastlr.storage import Bfloat16, kind
 from fastlr.structure import Layout
 
 if TYPE_CHECKING:
@@ -26,14 +27,14 @@ def save(opt: Optimizer) -> dict[str, Any]:
         "numbers": opt._plan.numbers,
         "groups": [{name: None if _is_function(x) else x for name, x in group} for group in opt.groups],
         "state": {
-            key: {name: a.copy() for name, a in opt._layouts[key].named(arrays).items()}
+            key: {name: _copied(opt, key, a) for name, a in opt._layouts[key].named(arrays).items()}
             for key, arrays in opt._entries.items()
         },
     }
     if not opt._precision.plain:
         saved["storage"] = opt._precision.saved(opt._structure, opt._pieces)
         saved["beside"] = {
-            key: {name: a.copy() for name, a in opt._structure.named(arrays).items()}
+            key: {name: _copied(opt, key, a) for name, a in opt._structure.named(arrays).items()}
             for key, arrays in _beside(opt).items()
         }
     return saved
@@ -42,6 +43,16 @@ def save(opt: Optimizer) -> dict[str, Any]:
 def _beside(opt: Optimizer) -> dict[str, list[Array]]:
     """What belongs in a checkpoint of what is kept beside the state."""
     return {key: arrays for key, arrays in opt._beside.items() if key != "copy"}
+
+
+def _halves(opt: Optimizer) -> set[str]:
+    """What is bfloat16: of bfloat16 parameters what their rounding lost, too."""
+    return {"lost"} | {key for key, dtype in opt._formats.items() if dtype == "bfloat16"}
+
+
+def _copied(opt: Optimizer, key: str, x: Array) -> Array:
+    copy: Array = x.copy()
+    return copy.view(Bfloat16) if key in _halves(opt) else copy
 
 
 def load(opt: Optimizer, saved: Mapping[str, Any]) -> None:
@@ -64,12 +75,14 @@ def load(opt: Optimizer, saved: Mapping[str, Any]) -> None:
         (vars(group), _hypers(opt, f"state_dict['groups'][{k}]", saved["groups"][k], vars(group)))
         for k, group in enumerate(opt.groups)
     ]
+    halves = _halves(opt)
     state = {
-        key: _collect(layout, opt._entries[key], f"state_dict['state'][{key!r}]", saved["state"][key])
+        key: _collect(layout, opt._entries[key], f"state_dict['state'][{key!r}]", saved["state"][key], key in halves)
         for key, layout in opt._layouts.items()
     }
     for key, arrays in _beside(opt).items():
-        state[key] = _collect(opt._structure, arrays, f"state_dict['beside'][{key!r}]", saved["beside"][key])
+        label = f"state_dict['beside'][{key!r}]"
+        state[key] = _collect(opt._structure, arrays, label, saved["beside"][key], key in halves)
     opt._plan.load(state, step, steps, numbers, groups)
     opt._changed[0] = True
 
@@ -98,14 +111,14 @@ def _hypers(opt: Optimizer, label: str, own: Mapping[str, Any], present: Mapping
     return vars(group)
 
 
-def _collect(structure: Layout, present: list[Array], label: str, saved: Mapping[str, Any]) -> list[Array]:
+def _collect(structure: Layout, present: list[Array], label: str, saved: Mapping[str, Any], half: bool) -> list[Array]:
     """New arrays like the present ones, one an entry, from saved ones by name."""
     entries = [np.empty_like(a) for a in present]
     places = structure.named(entries)
     _expect(label, set(saved), set(places))
     for name, place in places.items():
-        array = np.asarray(saved[name])
-        _expect(f"{label}[{name!r}]: dtype", array.dtype, place.dtype)
+        array = np.asanyarray(saved[name])
+        _expect(f"{label}[{name!r}]: dtype", kind(array), "bfloat16" if half else kind(place))
         _expect(f"{label}[{name!r}]: shape", array.shape, place.shape)
         place[...] = array
     return entries

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypedDict, cast
 import numpy as np
 
 from fastlr import _core, checkpoint
-from fastlr.buffers import COUNTS, HALVES, Array, allocate, as_array
+from fastlr.buffers import COUNTS, Array, allocate, as_array
 from fastlr.groups import Group, Piece, apart, are_groups, explicit, matched
 from fastlr.hyper import Check, Scheduled, choice, flag, is_scheduled, nonnegative, positive, rate
 from fastlr.precision import STATE_DTYPES, Packed, Precision, entries_of, to_bfloat16
@@ -200,13 +200,8 @@ class Optimizer(_core.Stepper, Saved, ABC):
                     f"params{name}: expected {held} to match the first, got {array.dtype}; "
                     "use an optimizer for each dtype"
                 )
-        self._precision.check(held)
+        self._precision.check(held, type(self), copies=copy_to is not None)
         self.rule, self.states = self.variant(self.groups)
-        if not self.narrows and (held.char in HALVES or not self._precision.plain or copy_to is not None):
-            raise TypeError(
-                f"{type(self).__name__} has float32 or float64 parameters and state, and neither ema nor copy_to; "
-                "use AdamW for the parameters that are to be stored in fewer bits"
-            )
         if self.per_tensor or _core.per_tensor(self.rule):
             pieces = apart(pieces, self._structure)
 
@@ -218,8 +213,7 @@ class Optimizer(_core.Stepper, Saved, ABC):
         self._beside = self._precision.beside(self._structure, entries_of(self._structure, copy_to))
         self.ema = self._structure.build(self._beside["ema"]) if "ema" in self._beside else None
         self._plan = self.plan(self.rule, self._structure, state, pieces, len(self.groups), self._beside)
-        share = 0.0 if ema is None else 1 - ema
-        self._plan.set_storing(words, rounding == "stochastic", int(seed), share, denormals == "flush")
+        self._precision.govern(self._plan)
         self._refresh()
 
     # ---- what a subclass says ---------------------------------------------------------------------------------------

@@ -150,8 +150,8 @@ class Precision(NamedTuple):
             choice("keep", "flush")("denormals", denormals),
         )
 
-    def check(self, dtype: np.dtype[Any]) -> None:
-        """Refuses what the parameters' dtype has no use for."""
+    def check(self, dtype: np.dtype[Any], rule: type[Any], copies: bool = False) -> None:
+        """Refuses what the parameters' dtype has no use for, or a rule that has one way of storing things."""
         half, name = dtype.char in "eH", "bfloat16" if dtype.char == "H" else dtype.name
         if dtype.char == "d" and (self.state_dtype != "float32" or self.ema is not None):
             raise TypeError("state_dtype and ema are for parameters of float32 or less, got float64")
@@ -165,6 +165,11 @@ class Precision(NamedTuple):
             raise TypeError(f"rounding='stochastic' is of bfloat16 or float16 parameters, got {name}")
         if self.master and self.rounding != "nearest":
             raise ValueError(f"rounding must be 'nearest' with master={self.master!r}, which loses nothing")
+        if not rule.narrows and (half or copies or not self.plain):
+            raise TypeError(
+                f"{rule.__name__} has float32 or float64 parameters and state, and neither ema nor copy_to; "
+                "use AdamW for the parameters that are to be stored in fewer bits"
+            )
 
     def formats(self, name: str, rule: str, states: Sequence[str]) -> dict[str, str]:
         """The dtype of each state: the rule may insist on float32."""
@@ -177,20 +182,34 @@ class Precision(NamedTuple):
             )
         return found
 
+    @property
+    def keeps(self) -> dict[str, np.dtype[Any]]:
+        """What is kept beside parameters and state, as `Plan` calls it: copies in float32, or halves of them."""
+        asked = {
+            "master": self.master == "float32",
+            "low": self.master == "split",
+            "lost": self.rounding == "kahan",
+            "ema": self.ema is not None,
+        }
+        copies = ("master", "ema")
+        return {key: np.dtype(np.float32 if key in copies else np.uint16) for key, given in asked.items() if given}
+
     def beside(self, structure: Structure, copies: Sequence[Any] | None) -> dict[str, list[Any]]:
-        """What is kept beside parameters and state: arrays of each, as `Plan` calls them."""
-        kept: dict[str, list[Any]] = {}
-        if self.master == "float32":
-            kept["master"] = [to_float32(a) for a in structure.arrays]
-        if self.master == "split":
-            kept["low"] = [allocate(a.size, np.uint16).reshape(a.shape) for a in structure.arrays]
-        if self.rounding == "kahan":
-            kept["lost"] = [allocate(a.size, np.uint16).reshape(a.shape) for a in structure.arrays]
-        if self.ema is not None:
-            kept["ema"] = [to_float32(a) for a in structure.arrays]
+        """Arrays of what is kept, as it begins."""
+
+        def first(a: Array, dtype: np.dtype[Any]) -> Array:
+            return to_float32(a) if dtype.char == "f" else allocate(a.size, dtype).reshape(a.shape)
+
+        kept: dict[str, Any] = {key: [first(a, x) for a in structure.arrays] for key, x in self.keeps.items()}
         if copies is not None:
             kept["copy"] = list(copies)
         return kept
+
+    def govern(self, plan: _core.Plan, firsts: Sequence[int] | None = None) -> None:
+        """Has a plan store numbers so; `firsts` as of `Plan.set_storing`."""
+        share = 0.0 if self.ema is None else 1 - self.ema
+        flush = self.denormals == "flush"
+        plan.set_storing(self.words, self.rounding == "stochastic", self.seed, share, flush, firsts)
 
     @property
     def plain(self) -> bool:

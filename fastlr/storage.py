@@ -1,7 +1,7 @@
 """Files: nested dicts and lists of numbers, strings and arrays as safetensors, written atomically, read strictly.
 
 A file holds data and nothing that runs. Any reader of safetensors sees the arrays, each named by its path in the
-nesting; the rest is JSON in the header's metadata.
+nesting, and bfloat16 as such; the rest is JSON in the header's metadata.
 """
 
 from __future__ import annotations
@@ -36,9 +36,19 @@ _NAMES = {
     "int64": "I64",
     "float64": "F64",
 }
-_DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in _NAMES.items()}
+_BFLOAT16 = "BF16"
+_DTYPES = {name: np.dtype(dtype).newbyteorder("<") for dtype, name in (*_NAMES.items(), ("uint16", _BFLOAT16))}
 _ALIGNMENT = 8  # of the data in the file, so that it can be mapped
 _ARRAY, _FLOAT = "$array", "$float"
+
+
+class Bfloat16(np.ndarray[Any, np.dtype[np.uint16]]):
+    """uint16 whose elements are bfloat16, and which files hold as such: ``x.view(Bfloat16)``."""
+
+
+def kind(x: Array) -> str:
+    """The name of an array's dtype, or "bfloat16"."""
+    return "bfloat16" if isinstance(x, Bfloat16) else str(x.dtype)
 
 
 def write(path: Path, tree: Any) -> None:
@@ -59,7 +69,7 @@ def write(path: Path, tree: Any) -> None:
     for name, array in arrays.items():
         little = np.ascontiguousarray(array, array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
         end = start + little.size
-        header[name] = {"dtype": _NAMES[array.dtype.name], "shape": array.shape, "data_offsets": (start, end)}
+        header[name] = {"dtype": _code(array), "shape": array.shape, "data_offsets": (start, end)}
         checksum = zlib.crc32(little.data, checksum)
         chunks.append(little)
         start = end
@@ -92,7 +102,8 @@ def read(path: Path) -> Any:
                 data = np.empty(stop - start, np.uint8)
                 file.readinto(data.data)
                 checksum = zlib.crc32(data.data, checksum)
-                arrays[name] = data.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+                array = data.view(dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+                arrays[name] = array.view(Bfloat16) if entry["dtype"] == _BFLOAT16 else array
                 end = stop
             if size != 8 + length + end:
                 raise _bad(path, "its size is not that of its arrays")
@@ -128,6 +139,10 @@ class Saved:
     def load(self, path: Path) -> None:
         """Takes over a file of `save`, wholly or, with an error, not at all. Nothing in a file can run."""
         self.load_state_dict(read(path))
+
+
+def _code(x: Array) -> str:
+    return _BFLOAT16 if isinstance(x, Bfloat16) else _NAMES[x.dtype.name]
 
 
 def _split(x: Any, name: str, arrays: dict[str, Array]) -> Any:

@@ -22,6 +22,7 @@ TREE = {
         "d": np.array(2.0),
         "empty": np.zeros((0, 3)),
         "bytes": np.arange(3, dtype=np.uint8),
+        "words": np.arange(3, dtype=np.uint16),
         "flags": np.array([True, False]),
     },
 }
@@ -36,7 +37,7 @@ def same(a, b):
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, np.ndarray):
-        return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+        return (storage.kind(a), a.shape, a.tobytes()) == (storage.kind(b), b.shape, b.tobytes())
     return type(a) is type(b) and a == b
 
 
@@ -59,6 +60,39 @@ def test_the_safetensors_library_reads_it(path):
     arrays = load_file(path)
     assert {f"arrays.{k}" for k in TREE["arrays"]} == set(arrays)
     assert all(same(arrays[f"arrays.{k}"], a) for k, a in TREE["arrays"].items())
+
+
+def test_bfloat16_is_the_formats_own(path):
+    torch = pytest.importorskip("torch")
+    from safetensors.torch import load_file
+
+    tree = {"half": np.uint16([[0x3F80, 0xC000]]).view(storage.Bfloat16), "word": np.uint16([0x3F80])}
+    storage.write(path, tree)
+    assert same(storage.read(path), tree)
+    arrays = load_file(path)
+    assert torch.equal(arrays["half"], torch.tensor([[1.0, -2.0]], dtype=torch.bfloat16))
+    assert arrays["word"].dtype == torch.uint16
+
+
+@pytest.mark.parametrize("options", [{"state_dtype": "bfloat16"}, {"rounding": "kahan"}, {"master": "split"}], ids=str)
+def test_state_in_bfloat16_is_bfloat16_in_its_file(path, options):
+    start = np.zeros(5, np.uint16)
+    opt = fastlr.AdamW(start, dtype="bfloat16", **options)
+    opt.save(path)
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    found = {name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"}
+    moment = "BF16" if "state_dtype" in options else "F32"
+    beside = {"kahan": {"beside.lost.0": "BF16"}, "split": {"beside.low.0": "U16"}}
+    assert found == {"state.m.0": moment, "state.v.0": moment, **beside.get(next(iter(options.values())), {})}
+    saved = opt.state_dict()
+    for part in (saved["state"]["m"], *saved["beside"].values()):
+        ours = part["0"]
+        part["0"] = ours.view(np.ndarray) if isinstance(ours, storage.Bfloat16) else ours.astype(np.int16)
+        with pytest.raises(ValueError, match=r"dtype must be '(bfloat16|float32|uint16)', got '(u?int16)'"):
+            opt.load_state_dict(saved)
+        part["0"] = ours
+    opt.load_state_dict(saved)
 
 
 @pytest.mark.parametrize(

@@ -320,7 +320,7 @@ def test_rules_side_by_side():
         (lambda: torch.empty(3, device="meta"), "must be on the CPU, got one on meta"),
         (lambda: torch.zeros(4, 4)[:, ::2], "must be one run of memory"),
         (lambda: torch.zeros(3, 1).expand(3, 2), "must be one run of memory"),
-        (lambda: torch.zeros(3, dtype=torch.int32), "must be float32, float64, complex64 or complex128"),
+        (lambda: torch.zeros(3, dtype=torch.int32), "must be bfloat16, float16, float32, float64"),
         (lambda: torch.eye(3).to_sparse(), "must be a dense tensor"),
         (lambda: torch.zeros(3, dtype=torch.complex64).conj(), "conjugate"),
     ],

@@ -11,13 +11,15 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from fastlr.buffers import Array, allocate
 
-REAL: dict[Any, tuple[Any, int]] = {  # the kernels' type, and how many an element has
-    torch.float32: (np.dtype(np.float32), 1),
-    torch.float64: (np.dtype(np.float64), 1),
-    torch.complex64: (np.dtype(np.float32), 2),
-    torch.complex128: (np.dtype(np.float64), 2),
-    torch.int64: (np.dtype(np.int64), 1),  # counts of steps, a row each
+DTYPES: dict[Any, np.dtype[Any]] = {  # of parameters, and what their numbers are to NumPy
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+    torch.bfloat16: np.dtype(np.uint16),
+    torch.float16: np.dtype(np.float16),
+    torch.complex64: np.dtype(np.float32),
+    torch.complex128: np.dtype(np.float64),
 }
+HALVES = (torch.bfloat16, torch.float16)
 
 
 def strides_of(x: Any) -> tuple[int, ...]:
@@ -46,9 +48,9 @@ def refuse(name: str, p: Any) -> None:
     if is_traceable_wrapper_subclass(p):
         local = "; give the optimizer its to_local()" if hasattr(p, "to_local") else ""
         raise TypeError(f"{name} must be a plain tensor, got {type(p).__name__}, which has no memory of its own{local}")
-    if p.dtype not in REAL or p.dtype is torch.int64:
+    if p.dtype not in DTYPES:
         raise TypeError(
-            f"{name} must be float32, float64, complex64 or complex128, got {p.dtype}; "
+            f"{name} must be bfloat16, float16, float32, float64, complex64 or complex128, got {p.dtype}; "
             "keep the parameters in float32 and use autocast"
         )
     if p.is_conj() or p.is_neg():
@@ -64,16 +66,24 @@ def run_of(x: Any) -> Array:
     """The elements of a dense tensor in the order in which they lie in memory, as an array over them."""
     x = x.detach()
     x = x.as_strided((x.numel(),), (1,))
-    run: Array = (torch.view_as_real(x).reshape(-1) if x.is_complex() else x).numpy()
+    if x.is_complex():
+        x = torch.view_as_real(x).reshape(-1)
+    run: Array = (x.view(torch.uint16) if x.dtype in (torch.bfloat16, torch.int16) else x).numpy()
     return run
 
 
+def empty_like(p: Any, dtype: Any, shape: tuple[int, ...] | None = None) -> Any:
+    """A tensor without memory that lies as `p` does, or is contiguous in another shape."""
+    if shape is not None:
+        return torch.empty(shape, dtype=dtype, device="meta")
+    return torch.empty_strided(p.shape, p.stride(), dtype=dtype, device="meta")
+
+
 def make_like(params: Sequence[Any]) -> list[Any]:
-    """Zeros like each of some parameters of one dtype, in one allocation."""
-    dtype, parts = REAL[params[0].dtype]
-    flat = torch.from_numpy(allocate(parts * sum(p.numel() for p in params), dtype))
-    if parts == 2:
-        flat = torch.view_as_complex(flat.view(-1, 2))
+    """Zeros like each of some tensors of one dtype, in one allocation."""
+    dtype = params[0].dtype
+    size = sum(p.numel() for p in params)
+    flat = torch.from_numpy(allocate(size * dtype.itemsize, np.uint8)).view(dtype)
     made, start = [], 0
     for p in params:
         made.append(flat.as_strided(p.shape, p.stride(), start))

@@ -30,8 +30,10 @@ class TorchObjective:
         self._named = {name: p for name, p in module.named_parameters() if p.requires_grad}
         for name, p in self._named.items():
             refuse(f"params[{name!r}]", p)
-            if not p.is_contiguous() or p.is_complex():
-                raise ValueError(f"params[{name!r}] must be real and contiguous, got {p.dtype} of strides {p.stride()}")
+            if not p.is_contiguous() or p.dtype not in (torch.float32, torch.float64):
+                raise ValueError(
+                    f"params[{name!r}] must be float32 or float64 and contiguous, got {p.dtype} of strides {p.stride()}"
+                )
         self.params: dict[str, Array] = {name: p.detach().numpy() for name, p in self._named.items()}
         self._batches: Iterator[Any] = iter(())
         self._drawn: tuple[int, Any] = (-1, None)  # the step that the last batch is of

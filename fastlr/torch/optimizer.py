@@ -14,7 +14,6 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 from torch.optim import optimizer as torch_optimizer
 
@@ -24,13 +23,16 @@ from fastlr.hyper import choice, flag, positive
 from fastlr.optimizer import NONFINITE
 from fastlr.optimizer import Optimizer as Rule
 from fastlr.plain import overrides
-from fastlr.structure import One, Structure, structure_of
-from fastlr.torch.layout import is_dense, laid_like, make_like, refuse, run_of, strides_of
+from fastlr.precision import Precision
+from fastlr.storage import expect
+from fastlr.structure import structure_of
+from fastlr.torch.layout import HALVES, is_dense, laid_like, refuse, run_of, strides_of
+from fastlr.torch.slots import Kept, check_state
 
 COUNTED, CARRIED, SHARE = range(3)  # see `_core.Tensors`
+STEP: Mapping[str, Any] = {"step": (COUNTED, lambda group: 0.0)}  # of `Row.numbers`
 
-
-OPTIONS = ("clip_norm", "nonfinite", "in_backward", "clip_value", "clip_previous")  # what a copy must have too
+OPTIONS = ("clip_norm", "nonfinite", "in_backward", "clip_value", "clip_previous", "_precision")  # of copies too
 
 
 class Row(NamedTuple):
@@ -124,6 +126,12 @@ class Step(torch.optim.Optimizer):
         With `in_backward`: gradients are clamped to [-clip_value, clip_value].
     clip_previous : float, optional
         With `in_backward`: as `clip_norm`, by the norm of all gradients of the step before. The first is not clipped.
+    state_dtype, master, rounding, seed, ema, denormals
+        As of `fastlr.Optimizer`: how state and parameters are stored. State of bfloat16 and float16 parameters is
+        float32 unless `state_dtype` says otherwise. In a model of several dtypes `master` and `rounding` are of those
+        parameters that are bfloat16 or float16. What they keep is in ``opt.state`` and in checkpoints: "master", "low"
+        (the lower halves), "lost" (to rounding) and "ema"; state of 8 bits is packed, in uint8. With
+        ``master="float32"`` that is what counts: parameters that are set between two steps are overwritten by it.
 
     Attributes
     ----------
@@ -145,13 +153,24 @@ class Step(torch.optim.Optimizer):
         in_backward: bool = False,
         clip_value: float | None = None,
         clip_previous: float | None = None,
+        state_dtype: str = "float32",
+        master: str | None = None,
+        rounding: str = "nearest",
+        seed: int = 0,
+        ema: float | None = None,
+        denormals: str = "keep",
         **kwargs: Any,
     ) -> None:
+        self._precision = Precision.of(state_dtype, None, master, rounding, seed, ema, denormals)
         self.clip_norm, self.nonfinite, self.in_backward = clip_norm, nonfinite, flag("in_backward", in_backward)
         self.clip_value, self.clip_previous = clip_value, clip_previous
         self._clip()
         self._reset()
         super().__init__(params, *args, **kwargs)
+        for p, slot in self.state.items():  # torch's Adagrad makes it here, in the parameter's dtype
+            if p.dtype in HALVES or self._precision.state_dtype != "float32":
+                for key in self.row.keys.values():
+                    slot.pop(key, None)
 
     def _reset(self) -> None:
         self._single: dict[Any, Bound] = {}  # in backward: the plan of each parameter
@@ -191,10 +210,11 @@ class Step(torch.optim.Optimizer):
         super().add_param_group(param_group)
         try:
             group = self.param_groups[-1]
-            self._choose(len(self.param_groups) - 1, group)
+            chosen = self._choose(len(self.param_groups) - 1, group)
             for k, p in enumerate(group["params"]):
                 if not torch.nn.parameter.is_lazy(p):
                     refuse(self._name(len(self.param_groups) - 1, k), p)
+                    self._kept(chosen, p.dtype)
         except BaseException:
             self.param_groups.pop()
             raise
@@ -265,12 +285,32 @@ class Step(torch.optim.Optimizer):
                     refuse(name := self._name(k, j), p)
                     rows = id(p) in sparse or (p.grad is not None and p.grad.layout is torch.sparse_coo)
                     kind = (*self._chosen[k].kind, p.dtype, rows)
-                    slot = self.state[p] if self._chosen[k].states or self.row.numbers else {}
-                    buckets.setdefault(kind, []).append(Member(name, k, p, slot))
+                    buckets.setdefault(kind, []).append(Member(name, k, p, self._slot(p, self._chosen[k])))
         self._check_shared()
         bound = [self._bind_bucket(kind, members) for kind, members in buckets.items()]
         self._census = _core.Census(self.param_groups, self.state, waiting)
         self._bound = bound
+
+    def _kept(self, chosen: Chosen, dtype: Any) -> Kept:
+        return Kept.of(chosen.cls, chosen.rule, chosen.states, self._precision, dtype)
+
+    @property
+    def _numbers(self) -> Mapping[str, tuple[int, Callable[[Mapping[str, Any]], float]]]:
+        """Of the row; and the updates made, where rounding depends on them."""
+        return self.row.numbers or (STEP if self._precision.rounding == "stochastic" else {})
+
+    def _slot(self, p: Any, chosen: Chosen) -> dict[str, Any]:
+        """Where the state of a parameter is kept: not with torch, if there is none."""
+        slot: dict[str, Any] = self.state[p] if chosen.states or self._numbers or self._precision.keeps else {}
+        return slot
+
+    def _firsts(self, members: Sequence[Member]) -> list[int]:
+        """Where parameters start in the whole model, in elements."""
+        starts, start = {}, 0
+        for p in [p for group in self.param_groups for p in group["params"]]:
+            starts[p] = start
+            start += 0 if torch.nn.parameter.is_lazy(p) else p.numel()
+        return [starts[m.p] for m in members]
 
     def _look_at_groups(self) -> None:
         self._chosen = [self._choose(k, group) for k, group in enumerate(self.param_groups)]
@@ -279,8 +319,9 @@ class Step(torch.optim.Optimizer):
             self._see(k)
 
     def _bind_bucket(self, kind: tuple[Any, ...], members: list[Member]) -> Bound:
-        cls, rule, states, maximize, _, sparse = kind
-        row = self.row
+        cls, rule, states, maximize, dtype, sparse = kind
+        row, kept = self.row, Kept.of(cls, rule, states, self._precision, dtype)
+        beside = kept.precision.keeps
         shaped = overrides(cls, "derived") or overrides(cls, "layout") or sparse or bool(cls.per_row)
         arrays = [run_of(m.p) for m in members]
         if sparse:
@@ -293,36 +334,38 @@ class Step(torch.optim.Optimizer):
                         f"got {m.p.dtype} with strides {tuple(m.p.stride())}"
                     )
             arrays = [a.reshape(m.p.shape) for a, m in zip(arrays, members, strict=True)]
-        structure = structure_of(arrays)
+        structure = structure_of(arrays, words=True)
         structure.names = [m.name.removeprefix("params") for m in members]
         fresh = [not any(isinstance(m.slot.get(row.keys[key]), torch.Tensor) for key in states) for m in members]
         for m in members:
-            for key, (_, first) in row.numbers.items():
+            for key, (_, first) in self._numbers.items():
                 self._fill_number(m, key, first(self.param_groups[m.group]))
-        state = {}
-        for key in states:
-            self._fill(cls, key, members)
+        found = {}
+        for key in (*states, *beside):
+            self._fill(kept, key, members)
             empty = cls.layout(key, structure).arrays
-            state[key] = [
+            found[key] = [
                 none
-                if (x := m.slot.get(row.keys[key])) is None
+                if (x := m.slot.get(row.keys.get(key, key))) is None
                 else run_of(x).reshape(tuple(x.shape) if shaped else -1)
                 for m, none in zip(members, empty, strict=True)
             ]
         pieces = [Piece(k, 0, a.size, m.group) for k, (a, m) in enumerate(zip(arrays, members, strict=True))]
         groups = [chosen.group for chosen in self._chosen]
-        plan = cls.plan(rule, structure, state, pieces, len(groups))
-        numbers = tuple((key, source) for key, (source, _) in row.numbers.items())
+        state = {key: found[key] for key in states}
+        plan = cls.plan(rule, structure, state, pieces, len(groups), {key: found[key] for key in beside})
+        kept.precision.govern(plan, self._firsts(members) if kept.precision.rounding == "stochastic" else None)
+        numbers = tuple((key, source) for key, (source, _) in self._numbers.items())
         tensors = _core.Tensors(
             torch.Tensor.__dlpack_c_exchange_api__,
             [m.p for m in members],
             [m.slot for m in members],
-            tuple(row.keys[key] for key in states),
+            tuple(row.keys.get(key, key) for key in found),
             numbers,
             functools.partial(self._conform, cls, members),
         )
         plan.attach(tensors)
-        if not row.numbers:  # all that torch knows of the past is whether there is state
+        if not self._numbers:  # all that torch knows of the past is whether there is state
             plan.set_steps(0, [0 if new else 1 for new in fresh], [])
         derived = cls.derived(structure, state, pieces, groups)
         bound = Bound(kind, plan, tensors, maximize, derived and over_arrays(derived), members)
@@ -334,6 +377,11 @@ class Step(torch.optim.Optimizer):
     def _check_sparse(self, cls: type[Rule], members: Sequence[Member]) -> None:
         for m in members:
             name = grad_name(m.name)
+            if m.p.dtype in HALVES or not self._precision.plain:
+                raise TypeError(
+                    f"{name} must be dense for parameters or state in fewer bits than float32, and with ema, got a "
+                    "sparse one; give its table an optimizer of its own, in float32"
+                )
             if not cls.by_rows:
                 raise TypeError(f"{name} must be dense for {type(self).__name__}, got a sparse one; use to_dense()")
             if m.p.dim() != 2:
@@ -358,7 +406,7 @@ class Step(torch.optim.Optimizer):
 
     def _carried(self, bound: Bound) -> tuple[int, str]:
         """How many are kept in "numbers", beside the state of a tensor or in a group, and by what."""
-        if any(source == CARRIED for source, _ in self.row.numbers.values()):
+        if any(source == CARRIED for source, _ in self._numbers.values()):
             return 0, ""
         return _core.carried(bound.kind[1])
 
@@ -385,23 +433,23 @@ class Step(torch.optim.Optimizer):
 
     # ---- state ------------------------------------------------------------------------------------------------------
 
-    def _fill(self, cls: type[Rule], key: str, members: Sequence[Member]) -> None:
+    def _fill(self, kept: Kept, key: str, members: Sequence[Member]) -> None:
         """Checks a state of some parameters, and makes it where there is none."""
-        torch_key, missing = self.row.keys[key], []
+        torch_key, missing = self.row.keys.get(key, key), []
         for m in members:
             x = m.slot.get(torch_key)
-            like = layout_of(cls, key, m.p)
+            like = kept.like(key, m.name, m.p)
             if x is None and like is not None:
-                missing.append(m)
+                missing.append((m, like))
             elif x is not None and like is not None:
                 check_state(f"state[{torch_key!r}] of {m.name}", x, like, m.p)
                 if strides_of(x) != strides_of(like) or not is_dense(x):
                     m.slot[torch_key] = laid_like(x, like)
         if not missing:
             return
-        for m, x in zip(missing, make_like([layout_of(cls, key, m.p) for m in missing]), strict=True):
-            if first := cls.initial(key, self._chosen[m.group].group):
-                (torch.view_as_real(x) if x.is_complex() else x).fill_(first)
+        groups = [self._chosen[m.group].group for m, _ in missing]
+        made = kept.make(key, [like for _, like in missing], [m.p for m, _ in missing], groups)
+        for (m, _), x in zip(missing, made, strict=True):
             self._fresh.append((m.slot, torch_key))
             m.slot[torch_key] = x
 
@@ -643,9 +691,8 @@ class Step(torch.optim.Optimizer):
             raise ValueError(
                 f"in_backward must be False for {chosen.cls.__name__}, whose step depends on all gradients"
             )
-        slot = self.state[p] if chosen.states or self.row.numbers else {}
         kind = (*chosen.kind, p.dtype, p.grad is not None and p.grad.layout is torch.sparse_coo)
-        bound = self._bind_bucket(kind, [Member(name, k, p, slot)])
+        bound = self._bind_bucket(kind, [Member(name, k, p, self._slot(p, chosen))])
         bound.tensors.unchanged()
         self._single[p] = bound
         self._bound.append(bound)
@@ -671,7 +718,16 @@ class Step(torch.optim.Optimizer):
         saved["state"] = {k: slot for k, slot in saved["state"].items() if k not in idle}
         for slot in saved["state"].values() if self.row.whole else ():
             slot.update({key: int(slot[key]) for key in self.row.whole if key in slot})
+        if not self._precision.plain:
+            saved["storage"] = self._storage
         return saved
+
+    @property
+    def _storage(self) -> dict[str, Any]:
+        """What must be the same in the optimizer that loads a checkpoint."""
+        own = self._precision
+        kinds = {"state_dtype": own.state_dtype, "master": own.master, "ema": own.ema is not None}
+        return {**kinds, "rounding": own.rounding, "seed": own.seed}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over what `state_dict` returned, of this class or of torch's.
@@ -693,9 +749,16 @@ class Step(torch.optim.Optimizer):
         held = any(isinstance(x, Held) for slot in slots.values() if isinstance(slot, dict) for x in slot.values())
         if held:
             where = {p: (k, j) for k, own in enumerate(self.param_groups) for j, p in enumerate(own["params"])}
+            chosen = [
+                self._choose(k, {**own, **new})
+                for k, (own, new) in enumerate(zip(self.param_groups, state["param_groups"], strict=True))
+            ]
             taken = type(slots)(slots.default_factory)
             for p, slot in slots.items():
-                taken[p] = self._taken(*where[p], slot) if isinstance(p, torch.Tensor) else slot
+                if isinstance(p, torch.Tensor):
+                    k, j = where[p]
+                    slot = self._taken(chosen[k], self._name(k, j), p, slot)
+                taken[p] = slot
             state = {**state, "state": taken}
         hooks = vars(self).get("_hooks", {})
         super().__setstate__(state)
@@ -703,16 +766,15 @@ class Step(torch.optim.Optimizer):
         self._hooks = hooks
         self._hook()
 
-    def _taken(self, group: int, k: int, slot: Mapping[str, Any]) -> dict[str, Any]:
+    def _taken(self, chosen: Chosen, name: str, p: Any, slot: Mapping[str, Any]) -> dict[str, Any]:
         """The state of a parameter from a checkpoint: checked, and copied to the parameter's layout."""
-        own, taken = self.param_groups[group], {}
-        p, cls = own["params"][k], self.row.choose(own)
-        letters = {key: letter for letter, key in self.row.keys.items()}
+        kept, taken = self._kept(chosen, p.dtype), {}
+        letters = {key: letter for letter, key in self.row.keys.items()} | {key: key for key in kept.precision.keeps}
         for key, x in slot.items():
             if isinstance(x, Held):
                 x = x.x.detach().cpu()
-                if key in letters and (like := layout_of(cls, letters[key], p)) is not None:
-                    check_state(f"state[{key!r}] of {self._name(group, k)}", x, like, p)
+                if key in letters and (like := kept.like(letters[key], name, p)) is not None:
+                    check_state(f"state[{key!r}] of {name}", x, like, p)
                 x = laid_like(x, p) if x.shape == p.shape else x.clone()
             taken[key] = x
         return taken
@@ -743,7 +805,9 @@ class Held:
         self.x = x
 
 
-def _hold(_: Any, saved: dict[str, Any]) -> dict[str, Any]:
+def _hold(optimizer: Any, saved: dict[str, Any]) -> dict[str, Any]:
+    own = optimizer._storage
+    expect("storage of the checkpoint", saved.get("storage", own), own)
     state = {
         k: {key: Held(x) if isinstance(x, torch.Tensor) else x for key, x in slot.items()}
         if isinstance(slot, dict)
@@ -767,35 +831,6 @@ def defaults_of(cls: type[Rule]) -> dict[str, Any]:
     """The defaults of a rule's hyper-parameters."""
     own = inspect.signature(cls).parameters
     return {"lr_scale": 1.0} | {name: own[name].default for name in cls.checks() if name in own}
-
-
-def layout_of(cls: type[Rule], key: str, p: Any) -> Any:
-    """A tensor of which a state has shape, dtype and strides; None if `p` has no such state."""
-    if extent := cls.per_row.get(key):
-        return p.new_empty(p.shape[:1], dtype=torch.int64 if extent == "count" else p.dtype)
-    if not overrides(cls, "layout"):
-        return p
-    (shape,) = [a.shape for a in cls.layout(key, structure_like(tuple(p.shape))).arrays]
-    return p.new_empty(shape) if math.prod(shape) else None
-
-
-def structure_like(shape: tuple[int, ...]) -> Structure:
-    return One(np.empty(shape, np.float32), "")
-
-
-def check_state(name: str, x: Any, like: Any, p: Any) -> None:
-    """Raises the error that says why a state does not fit its parameter."""
-    if not isinstance(x, torch.Tensor):
-        raise TypeError(f"{name} must be a tensor, got {type(x).__name__}")
-    if x.dtype != like.dtype:
-        raise TypeError(
-            f"{name} must be {like.dtype} for the parameter's {p.dtype}, got {x.dtype}; nothing is converted "
-            "silently - make the optimizer after model.to(dtype), or convert the checkpoint"
-        )
-    if x.shape != like.shape:
-        raise ValueError(
-            f"{name} must have shape {tuple(like.shape)} for the parameter's {tuple(p.shape)}, got {tuple(x.shape)}"
-        )
 
 
 def grad_name(name: str) -> str:

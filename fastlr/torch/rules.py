@@ -10,9 +10,8 @@ import torch
 
 import fastlr
 from fastlr.optimizer import Optimizer as Rule
-from fastlr.torch.optimizer import CARRIED, COUNTED, SHARE, Row, Step
+from fastlr.torch.optimizer import CARRIED, SHARE, STEP, Row, Step
 
-STEP = {"step": (COUNTED, lambda group: 0.0)}
 MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
 
 
