@@ -34,3 +34,9 @@ def plain(rule: type[Optimizer], hyper: Mapping[str, Any]) -> Plain:
 def is_plain(rule: type[Optimizer]) -> bool:
     """Whether arrays like the parameter are all that the rule keeps, and gradients all that it is given."""
     return not (rule.informed or rule.per_row or _core.carried(rule.rule)[0] or rule.layout is not Optimizer.layout)
+
+
+def overrides(cls: type[Optimizer], method: str) -> bool:
+    """Whether a rule does not go by the base class here."""
+    own, base = getattr(cls, method), getattr(Optimizer, method)
+    return getattr(own, "__func__", own) is not getattr(base, "__func__", base)
