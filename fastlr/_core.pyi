@@ -98,8 +98,12 @@ class Tensors:
 
 @final
 class Census:
-    def __new__(cls, groups: list[dict[str, Any]], state: Any, waiting: list[Any]) -> Census: ...
+    def __new__(
+        cls, groups: list[dict[str, Any]], state: Any, waiting: list[Any], tensors: list[Tensors]
+    ) -> Census: ...
     def holds(self, groups: list[dict[str, Any]], state: Any) -> bool: ...
+
+def same_values(groups: list[dict[str, Any]], seen: list[list[Any]]) -> bool: ...
 
 @disjoint_base
 class Plan:
