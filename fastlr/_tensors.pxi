@@ -275,11 +275,13 @@ cdef class Census:
         self.state, self.keys, self.slots = state, list(state), list(state.values())
         self.waiting, self.tensors = waiting, tensors
 
-    def holds(self, list groups, state):
-        """Whether all are still there, as they were, and nobody else."""
+    def holds(self, list groups, state, list seen):
+        """Whether all are still there, as they were, and nobody else; with `seen` see `same_values`."""
         cdef Py_ssize_t k, at = 0
         cdef PyObject *key
         cdef PyObject *slot
+        if seen is not None and not same_values(groups, seen):
+            return False
         if state is not self.state or len(groups) != len(self.lists) or len(state) != len(self.keys):
             return False
         for k in range(len(groups)):
@@ -300,7 +302,7 @@ cdef class Census:
         return True
 
 
-def same_values(list groups, list seen):
+cpdef bint same_values(list groups, list seen) except -1:
     """Whether each group has these very values: a list of them each."""
     cdef Py_ssize_t k, j, at
     cdef PyObject *key

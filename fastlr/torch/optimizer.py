@@ -79,33 +79,24 @@ class Bound(NamedTuple):
     maximize: bool
     inputs: Callable[[Sequence[Any], float], Sequence[Any]] | None
     members: list[Member]
+    sparse: bool
 
-    @property
-    def sparse(self) -> bool:
-        return bool(self.kind[-1])
+    def step(
+        self, rows: Any, grads: list[Any], scale: float, clip: float, nonfinite: int, then: Callable[[], Any] | None
+    ) -> _core.Report:
+        if self.sparse:
+            return self.plan.step_rows(rows, grads, scale, self.maximize, clip, nonfinite, then)
+        return self.plan.step(grads, scale, self.maximize, clip, False, nonfinite, self.inputs, then)
+
+    def norm(self, rows: Any, grads: list[Any]) -> float:
+        return self.plan.norm_rows(rows, grads) if self.sparse else self.plan.norm(grads)
 
 
 class Moved(Exception):
     """A gradient is sparse that was dense, or dense that was sparse: bind again."""
 
 
-class Work(NamedTuple):
-    """What a plan has to do in this step."""
-
-    bound: Bound
-    grads: list[Any]
-    rows: list[Any] | None = None
-
-    def step(self, scale: float, clip: float, nonfinite: int, then: Callable[[], Any] | None) -> _core.Report:
-        plan, maximize = self.bound.plan, self.bound.maximize
-        if self.rows is not None:
-            return plan.step_rows(self.rows, self.grads, scale, maximize, clip, nonfinite, then)
-        return plan.step(self.grads, scale, maximize, clip, False, nonfinite, self.bound.inputs, then)
-
-    def norm(self) -> float:
-        if self.rows is not None:
-            return self.bound.plan.norm_rows(self.rows, self.grads)
-        return self.bound.plan.norm(self.grads)
+Work = tuple[Bound, Any, list[Any]]  # a plan, and rows or None, and gradients
 
 
 def plain(x: Any) -> Any:
@@ -317,7 +308,7 @@ class Step(torch.optim.Optimizer):
         bound = [self._bind_bucket(kind, members) for kind, members in buckets.items()]
         self._census = _core.Census(self.param_groups, self.state, waiting, [one.tensors for one in bound])
         self._bound = bound
-        self._census.holds(self.param_groups, self.state)  # which looks at the tensors
+        self._census.holds(self.param_groups, self.state, None)  # which looks at the tensors
 
     def _kept(self, chosen: Chosen, dtype: Any) -> Kept:
         return Kept.of(chosen.cls, chosen.rule, chosen.states, self._precision, dtype)
@@ -396,7 +387,7 @@ class Step(torch.optim.Optimizer):
         if not self._numbers:  # all that torch knows of the past is whether there is state
             plan.set_steps(0, [0 if new else 1 for new in fresh], [])
         derived = cls.derived(structure, state, pieces, groups)
-        bound = Bound(kind, plan, tensors, maximize, derived and over_arrays(derived), members)
+        bound = Bound(kind, plan, tensors, maximize, derived and over_arrays(derived), members, sparse)
         self._give_back(bound)
         for k in range(len(groups)):
             self._set_group(bound, k)
@@ -550,7 +541,6 @@ class Step(torch.optim.Optimizer):
         else:
             with self._lock:
                 self._advance()
-        self._optimizer_step_code()
         return loss
 
     def _advance(self) -> None:
@@ -562,15 +552,18 @@ class Step(torch.optim.Optimizer):
         scale = 1.0 if scale is None else 1.0 / float(scale)
         clip = self._clip()
         try:
-            self._follow_groups()
-            if self._census is None or not self._census.holds(self.param_groups, self.state):
-                self._bind()
+            census = self._census
+            if census is None or not census.holds(self.param_groups, self.state, self._seen):
+                self._catch_up()
             try:
                 work = self._collect(self._bound)
             except Moved:
                 self._bind()
                 work = self._collect(self._bound)
-            if work:
+            if len(work) == 1:  # nearly always; after a backward pass, when Python is in no cache, a call takes 1 us
+                bound, rows, grads = work[0]
+                self.report = bound.step(rows, grads, scale, clip, NONFINITE[self.nonfinite], None)
+            elif work:
                 self.report = self._run(work, scale, clip)
         except BaseException:
             self._undo_fresh()
@@ -580,13 +573,23 @@ class Step(torch.optim.Optimizer):
                 self._undo_fresh()
             self._fresh.clear()
 
+    def _catch_up(self) -> None:
+        """Hands what has been set to the plans, and makes them anew if anything has moved."""
+        self._follow_groups()
+        if self._census is None or not self._census.holds(self.param_groups, self.state, None):
+            self._bind()
+
     def _collect(self, plans: Sequence[Bound]) -> list[Work]:
         """What those that were given a gradient have to do."""
-        found = [Work(bound, *(self._sparse_grads if bound.sparse else _grads)(bound)) for bound in plans]
-        return [work for work in found if work.grads]
+        found: list[Work] = []
+        for bound in plans:
+            rows, grads = self._sparse_grads(bound) if bound.sparse else (None, bound.tensors.collect())
+            if grads:
+                found.append((bound, rows, grads))
+        return found
 
     def _sparse_grads(self, bound: Bound) -> tuple[list[Any], list[Any]]:
-        """Gradients and rows of each, as arrays."""
+        """Rows and gradients of each, as arrays; no gradients where none has one."""
         rows: list[Any] = []
         grads: list[Any] = []
         for m in bound.members:
@@ -604,24 +607,22 @@ class Step(torch.optim.Optimizer):
                 )
             rows.append(g._indices()[0].numpy())
             grads.append(g._values().detach().contiguous().numpy())
-        return (grads, rows) if any(g is not None for g in grads) else ([], [])
+        return rows, grads if any(g is not None for g in grads) else []
 
     def _run(self, work: Sequence[Work], scale: float, clip: float) -> _core.Report:
         """One step of all plans, or, with an error, of none: each asks the next before it writes."""
         nonfinite = NONFINITE[self.nonfinite]
-        if len(work) == 1:
-            return work[0].step(scale, clip, nonfinite, None)
         if clip >= 0 or nonfinite != _core.PROPAGATE:
-            norms = [one.norm() for one in work]
-            for norm, one in zip(norms, work, strict=True):
+            norms = [bound.norm(rows, grads) for bound, rows, grads in work]
+            for norm, (bound, rows, grads) in zip(norms, work, strict=True):
                 if not math.isfinite(norm) and nonfinite != _core.PROPAGATE:  # this one skips or raises for all
-                    return one.step(scale, -1.0, nonfinite, None)
+                    return bound.step(rows, grads, scale, -1.0, nonfinite, None)
             norm = scale * math.hypot(*norms)
             if clip >= 0 and not norm + 1e-6 <= clip:
                 scale *= clip / (norm + 1e-6)
         then: Callable[[], Any] | None = None
-        for one in reversed(work):
-            then = functools.partial(one.step, scale, -1.0, _core.PROPAGATE, then)
+        for bound, rows, grads in reversed(work):
+            then = functools.partial(bound.step, rows, grads, scale, -1.0, _core.PROPAGATE, then)
         assert then is not None
         report: _core.Report = then()
         return report
@@ -653,13 +654,13 @@ class Step(torch.optim.Optimizer):
                     bound = self._bind_one(p)
                 if self.clip_value is not None:
                     p.grad.clamp_(-self.clip_value, self.clip_value)
-                (work,) = self._collect([bound])
+                ((_, rows, grads),) = self._collect([bound])
                 scale = 1.0
                 if self.clip_previous is not None:
-                    self._squares += work.norm() ** 2
+                    self._squares += bound.norm(rows, grads) ** 2
                     if self._norm > 0 and not self._norm + 1e-6 <= self.clip_previous:
                         scale = self.clip_previous / (self._norm + 1e-6)
-                self.report = work.step(scale, -1.0, NONFINITE[self.nonfinite], None)
+                self.report = bound.step(rows, grads, scale, -1.0, NONFINITE[self.nonfinite], None)
                 if self.report.skipped:
                     self._undo_fresh()
                 self._fresh.clear()
@@ -791,10 +792,6 @@ class Step(torch.optim.Optimizer):
 def _on_gradient(me: Any, p: Any) -> None:
     if (optimizer := me()) is not None:
         optimizer._advance_one(p)
-
-
-def _grads(bound: Bound) -> tuple[list[Any]]:
-    return (bound.tensors.collect(),)
 
 
 _with_hooks = torch.optim.Optimizer.profile_hook_step(Step._step)
