@@ -1,14 +1,18 @@
 """Modules for a library that is not installed are not collected."""
 
 import importlib.util
+import os
 
 ONLY_WITH = {
     "fastlr/torch": "torch",
     "tests/torch_models.py": "torch",
     "fastlr/jax.py": "optax",
     "fastlr/thinc.py": "thinc",
+    "fastlr/keras.py": "keras",
     "fastlr/jit.py": "numba",
     "fastlr/compiled.py": "numba",
     "fastlr/custom.py": "numba",
 }
 collect_ignore = [path for path, library in ONLY_WITH.items() if not importlib.util.find_spec(library)]
+if os.environ.get("KERAS_BACKEND") not in ("numpy", "torch"):  # tests/test_keras.py has a process for each
+    collect_ignore.append("fastlr/keras.py")

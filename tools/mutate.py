@@ -4,9 +4,9 @@
 
 A mutant is one change in one line of code: + to −, × to ÷, == to !=, || to &&, > to <, 1 to 0, the arms of ?:
 exchanged, a name replaced by its sibling (b1 by b2, m by v and so on) or two fields of a struct exchanged. For each,
-the baseline kernels of both types are compiled and linked into a copy of the package outside the repository, and
-tests/test_rules.py runs on it. It must fail. `text` keeps the mutants whose line of output contains it. Ends with 1
-if one survives.
+the rules of that file are compiled for the baseline, in both types, and put in the place of the original ones in a
+process that has collected the tests: judge.py. They must fail. `text` keeps the mutants whose line of output contains
+it. Ends with 1 if one survives.
 
 No mutant here is equivalent to the original, and none is left out by name. What is not mutated, and why: comments,
 preprocessor lines and (void) casts, which are no arithmetic; pointers, which are not products; a name whose sibling
@@ -17,6 +17,7 @@ is mutated where it uses them.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import pathlib
 import random
@@ -26,56 +27,57 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import Queue
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RULES = "fastlr/kernels/rules"
-COMPILE = ["cc", "-std=c11", "-O0", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-w"]
-MUTATED = ["tu/baseline_f32", "tu/baseline_f64"]
+CC = "clang" if shutil.which("clang") else "cc"  # gcc takes eight times as long over rules that are not used
+COMPILE = [CC, "-std=c11", "-D_DEFAULT_SOURCE", "-O0", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-w"]
+MUTATED = ["fastlr/kernels/tu/baseline_f32.c", "fastlr/kernels/tu/baseline_f64.c"]
 TESTS = ["tests/test_rules.py", "tests/test_rows.py", "tests/test_schedule_free.py", "tests/test_matrix.py"]
 TESTS += ["tests/test_mechanic.py", "tests/test_elementary.py"]
+# Whose tests see a file's rules first.
 FAMILIES = {
-    "adabelief.h": "AdaBelief",
-    "adafactor.h": "Adafactor",
-    "adagrad.h": "Adagrad",
-    "adam.h": "Adam or AMSGrad",
-    "adahessian.h": "AdaHessian",
-    "dadapt.h": "DAdapt",
-    "distance.h": "DoG or DoWG",
-    "hypergradient.h": "HD",
-    "lamb.h": "LAMB",
-    "lars.h": "LARS",
-    "madgrad.h": "MADGRAD",
-    "mechanic.h": "Mechanic or mechanic",
-    "novograd.h": "NovoGrad",
-    "muon.h": "Muon",
-    "prodigy.h": "Prodigy",
-    "adan.h": "Adan",
-    "ademamix.h": "AdEMAMix",
-    "asgd.h": "ASGD or asgd",
-    "ftrl.h": "Ftrl",
-    "schedule_free.h": "ScheduleFree",
-    "adopt.h": "Adopt",
-    "laprop.h": "LaProp",
-    "nadam.h": "NAdam",
-    "lazy_adam.h": "LazyAdam",
-    "row_adagrad.h": "RowAdagrad",
-    "qhadam.h": "QHAdam",
-    "qhm.h": "QHM",
-    "sophia.h": "Sophia",
-    "radam.h": "RAdam",
-    "rectify.h": "RAdam or AdaBelief",
-    "rmsprop.h": "RMSprop",
-    "rprop.h": "Rprop",
-    "sgd.h": "SGD",
-    "sign.h": "Sign or Lion",
-    "stable_adamw.h": "StableAdamW",
-    "yogi.h": "Yogi",
+    "adabelief.h": ["AdaBelief"],
+    "adafactor.h": ["Adafactor"],
+    "adagrad.h": ["Adagrad"],
+    "adam.h": ["Adam", "AMSGrad"],
+    "adahessian.h": ["AdaHessian"],
+    "dadapt.h": ["DAdapt"],
+    "distance.h": ["DoG", "DoWG"],
+    "hypergradient.h": ["HD"],
+    "lamb.h": ["LAMB"],
+    "lars.h": ["LARS"],
+    "madgrad.h": ["MADGRAD"],
+    "mechanic.h": ["Mechanic", "mechanic"],
+    "novograd.h": ["NovoGrad"],
+    "muon.h": ["Muon"],
+    "prodigy.h": ["Prodigy"],
+    "adan.h": ["Adan"],
+    "ademamix.h": ["AdEMAMix"],
+    "asgd.h": ["ASGD", "asgd"],
+    "ftrl.h": ["Ftrl"],
+    "schedule_free.h": ["ScheduleFree"],
+    "adopt.h": ["Adopt"],
+    "laprop.h": ["LaProp"],
+    "nadam.h": ["NAdam"],
+    "lazy_adam.h": ["LazyAdam"],
+    "row_adagrad.h": ["RowAdagrad"],
+    "qhadam.h": ["QHAdam"],
+    "qhm.h": ["QHM"],
+    "sophia.h": ["Sophia"],
+    "radam.h": ["RAdam"],
+    "rectify.h": ["RAdam", "AdaBelief"],
+    "rmsprop.h": ["RMSprop"],
+    "rprop.h": ["Rprop"],
+    "sgd.h": ["SGD"],
+    "sign.h": ["Sign", "Lion"],
+    "stable_adamw.h": ["StableAdamW"],
+    "yogi.h": ["Yogi"],
 }
-NO_TESTS = 5  # pytest's exit code
 
 OPERATORS = {
     r"(?<= )\+(?= )": "-",
@@ -159,90 +161,76 @@ def mutants() -> list[Mutant]:
 
 
 class Tree:
-    """A copy of package and tests in which one mutant at a time is built and tested."""
+    """A copy of package and tests, with all of its C compiled as it is and open to other libraries."""
 
-    def __init__(self, where: pathlib.Path, original: Tree | None = None) -> None:
+    def __init__(self, where: pathlib.Path) -> None:
         self.where = where
-        for part in ("fastlr", "tests", "pyproject.toml"):
+        for part in ("fastlr", "tests", "tools/mutation", "conftest.py", "pyproject.toml"):
             source = ROOT / part
             if source.is_dir():
                 shutil.copytree(source, where / part, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
             else:
                 shutil.copy(source, where / part)
-        self.objects = {} if original is None else dict(original.objects)
-        if original is None:
-            self.build_all()
-        self.originals = {name: self.objects[name] for name in MUTATED}
 
-    def compile(self, source: pathlib.Path, kind: str = "") -> pathlib.Path:
-        target = self.where / f"{source.parent.name}-{source.stem}{kind}.o"
+    def compile(self, sources: list[str], *options: str) -> None:
         include = [f"-I{self.where / part}" for part in ("fastlr/include", "fastlr/kernels")]
         include.append(f"-I{sysconfig.get_path('include')}")
-        run([*COMPILE, *include, "-c", str(source), "-o", str(target)], self.where)
-        return target
+        run([*COMPILE, *include, *sources, *options], self.where)
 
-    def build_all(self) -> None:
-        cython = [sys.executable, "-m", "cython", "-3", "fastlr/_core.pyx", "-o", "core.c"]
-        run(cython, self.where)
-        kernels = self.where / "fastlr/kernels"
-        sources = [self.where / "core.c", *kernels.rglob("*.c")]
+    def build(self) -> None:
+        run([sys.executable, "-m", "cython", "-3", "fastlr/_core.pyx", "-o", "core.c"], self.where)
+        kernels = sorted(str(path.relative_to(self.where)) for path in (self.where / "fastlr/kernels").rglob("*.c"))
+        objects = {source: source.replace("/", "-")[:-2] + ".o" for source in ["core.c", *kernels]}
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            made = pool.map(self.compile, sources)
-            self.objects = {f"{s.parent.name}/{s.stem}": o for s, o in zip(sources, made, strict=True)}
+            list(pool.map(lambda source: self.compile([source], "-c", "-o", objects[source]), objects))
+        module = f"fastlr/_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+        self.compile([*objects.values()], "-shared", "-o", module, "-pthread", "-lm")
 
-    def build(self, units: Sequence[str] = MUTATED) -> str | None:
-        """Compiles what a rule changes, and links; what the compiler says, if it refuses."""
-        for name in units:
-            try:
-                self.objects[name] = self.compile(self.where / f"fastlr/kernels/{name}.c", "-mutant")
-            except subprocess.CalledProcessError as error:
-                return str(error.stderr)
-        module = self.where / f"fastlr/_core{sysconfig.get_config_var('EXT_SUFFIX')}"
-        module.unlink(missing_ok=True)
-        run(["cc", "-shared", "-o", str(module), *map(str, self.objects.values()), "-pthread", "-lm"], self.where)
-        return None
-
-    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        paths = {"PYTHONPATH": str(self.where), "PYTHONDONTWRITEBYTECODE": "1"}
-        quick = {"FASTLR_ISA": "baseline", "FASTLR_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-        environment = {**os.environ, **paths, **quick}
-        return subprocess.run(
-            [sys.executable, *arguments], cwd=self.where, env=environment, capture_output=True, text=True, timeout=600
-        )
-
-    def test(self, words: str = "", files: Sequence[str] = TESTS) -> subprocess.CompletedProcess[str]:
-        chosen = ["-k", words] if words else []
-        return self.python(
-            "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no", *chosen, *files
-        )
-
-    def try_mutant(self, mutant: Mutant) -> str:
-        rule = self.where / RULES / mutant.file
+    def build_mutant(self, mutant: Mutant) -> pathlib.Path:
+        """Its rules alone, of those of the table, in a library of their own."""
+        rule, table = self.where / RULES / mutant.file, self.where / "fastlr/kernels/kernels.h"
+        own = re.findall(r"^#define RULE (\w+)", mutant.text, re.M)
+        text = (ROOT / "fastlr/kernels/kernels.h").read_text()
+        if own:
+            only = "".join(f"&{name}_rule, " for name in own if f" &{name}_rule," in text)
+            text = re.sub(r"(\*const rules\[\] = \{).*?\};", rf"\1{only}NULL}};", text, count=1, flags=re.S)
+        table.write_text(text)
         rule.write_text(mutant.text)
+        library = self.where / "mutant.so"
         try:
-            if self.build(MUTATED[:1]) is not None:
-                return "killed, does not compile"
-            # What comes to a verdict soonest first, and only a failure is one: float32 by the family's own cases, then
-            # both types by all that names it, then everything.
-            words = FAMILIES.get(mutant.file, "")
-            result = self.test(f"({words}) and not float64" if words else "not float64", TESTS[:1])
-            if result.returncode in (0, NO_TESTS):
-                self.build(MUTATED[1:])
-                result = self.test(words)
-            if result.returncode in (0, NO_TESTS):
-                result = self.test()
-        except subprocess.TimeoutExpired:
-            return "killed, never ends"
+            sources = [*MUTATED, "tools/mutation/install.c"]
+            self.compile(sources, "-fvisibility=hidden", "-shared", "-o", str(library), "-lm")
         finally:
             shutil.copy(ROOT / RULES / mutant.file, rule)
-            self.objects.update(self.originals)
-        if result.returncode == 0:
-            return "SURVIVED"
-        failed = re.search(r"^FAILED \S+::(\S+)", result.stdout, re.M)
-        # A crash is a kill; tests that could not start are none.
-        if not failed and result.returncode > 0:
-            raise RuntimeError(f"{mutant}: pytest did not run\n{result.stdout}\n{result.stderr}")
-        return f"killed by {failed[1]}" if failed else f"killed, signal {-result.returncode}"
+        return library
+
+
+class Worker:
+    """A tree of its own to compile mutants in, and a process that has collected the tests of the first tree."""
+
+    def __init__(self, place: Tree, first: Tree) -> None:
+        self.place = place
+        quick = {"FASTLR_ISA": "baseline", "FASTLR_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+        own = {"PYTHONPATH": str(first.where), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.judge = subprocess.Popen(
+            [sys.executable, "tools/mutation/judge.py", *TESTS],
+            cwd=first.where,
+            env={**os.environ, **own, **quick},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def first_failure(self, mutant: Mutant, everywhere: bool) -> str:
+        """The first test that fails, if one does: of those of the mutant's family, or then of all."""
+        job = [str(self.place.build_mutant(mutant)), FAMILIES.get(mutant.file, [mutant.file[:-2]]), everywhere]
+        assert self.judge.stdin
+        assert self.judge.stdout
+        self.judge.stdin.write(json.dumps(job) + "\n")
+        self.judge.stdin.flush()
+        if not (answer := self.judge.stdout.readline()):
+            raise RuntimeError("the process that runs the tests has ended")
+        return answer.strip()
 
 
 def run(command: list[str], where: pathlib.Path) -> None:
@@ -254,7 +242,7 @@ def main() -> int:
     parser.add_argument("text", nargs="?", default="", help="only mutants whose line contains this")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count() or 1, help="default: processors")
     parser.add_argument("--list", action="store_true", help="print the mutants and stop")
-    parser.add_argument("--sample", type=int, help="only so many of them, chosen at random: all take hours")
+    parser.add_argument("--sample", type=int, help="only so many of them, chosen at random")
     parser.add_argument("--seed", type=int, default=0, help="of the choice")
     arguments = parser.parse_args()
     chosen = [m for m in mutants() if arguments.text in str(m)]
@@ -265,33 +253,37 @@ def main() -> int:
         return 0
 
     with tempfile.TemporaryDirectory(prefix="fastlr-mutate-") as scratch:
-        first = Tree(pathlib.Path(scratch, "0"))
-        if error := first.build():
-            raise RuntimeError(error)
-        place = first.python("-c", "import fastlr._core as c; print(c.__file__, c.isa())").stdout
-        if not place.startswith(scratch) or not place.split()[-1] == "baseline":
-            raise RuntimeError(f"the copy is not what Python imports: {place}")
-        families = sorted({FAMILIES.get(m.file, "") for m in chosen})
-        for words in families:
-            if (result := first.test(words)).returncode not in (0, NO_TESTS):
-                raise RuntimeError(f"the tests fail without any mutation\n{result.stdout}")
+        trees = [Tree(pathlib.Path(scratch, str(k))) for k in range(arguments.jobs)]
+        trees[0].build()
+        workers: Queue[Worker] = Queue()
+        for tree in trees:
+            workers.put(Worker(tree, trees[0]))
 
-        trees: Queue[Tree] = Queue()
-        trees.put(first)
-        for k in range(1, arguments.jobs):
-            trees.put(Tree(pathlib.Path(scratch, str(k)), first))
-
-        def attempt(mutant: Mutant) -> bool:
-            tree = trees.get()
+        def first_failure(mutant: Mutant, everywhere: bool) -> str:
+            worker = workers.get()
             try:
-                verdict = tree.try_mutant(mutant)
+                return worker.first_failure(mutant, everywhere)
             finally:
-                trees.put(tree)
-            print(f"{mutant}  {verdict}", flush=True)
-            return verdict != "SURVIVED"
+                workers.put(worker)
+
+        def check(file: str) -> None:
+            """What is not mutated must pass where it is compiled and put in place as a mutant is."""
+            if failed := first_failure(Mutant(file, 0, "", "", (ROOT / RULES / file).read_text()), False):
+                raise RuntimeError(f"{file} fails without any mutation: {failed}")
+
+        def is_killed(mutant: Mutant) -> bool:
+            try:
+                failed = first_failure(mutant, True)
+            except subprocess.CalledProcessError:
+                failed = "the compiler"
+            print(f"{mutant}  {f'killed by {failed}' if failed else 'SURVIVED'}", flush=True)
+            return bool(failed)
 
         with ThreadPoolExecutor(arguments.jobs) as pool:
-            killed = list(pool.map(attempt, chosen))
+            list(pool.map(check, sorted({m.file for m in chosen})))
+            killed = list(pool.map(is_killed, chosen))
+        while not workers.empty():
+            workers.get().judge.communicate()
     print(f"{len(killed)} mutants, {sum(killed)} killed, {len(killed) - sum(killed)} survived")
     return 0 if all(killed) else 1
 

@@ -118,12 +118,12 @@ def to_keras(schedule: Schedule) -> Any:
     In Keras' float type, float32 by default. A `custom` function or `noise` cannot be traced.
     """
     _check_traceable(schedule.node)
-    return _keras_class()(schedule.to_dict())
+    return keras_class()(schedule.to_dict())
 
 
 @functools.cache
-def _keras_class() -> Any:
-    keras = need("keras", "peers", "to_keras()")
+def keras_class() -> Any:
+    keras = need("keras", "keras", "to_keras()")
 
     base: Any = keras.optimizers.schedules.LearningRateSchedule
 

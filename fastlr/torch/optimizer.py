@@ -22,11 +22,12 @@ from fastlr.groups import Group, Piece
 from fastlr.hyper import choice, flag, positive
 from fastlr.optimizer import NONFINITE
 from fastlr.optimizer import Optimizer as Rule
+from fastlr.plain import overrides
 from fastlr.precision import Precision
 from fastlr.storage import expect
 from fastlr.structure import structure_of
 from fastlr.torch.layout import HALVES, is_dense, laid_like, refuse, run_of, strides_of
-from fastlr.torch.slots import Kept, check_state, overrides
+from fastlr.torch.slots import Kept, check_state
 
 COUNTED, CARRIED, SHARE = range(3)  # see `_core.Tensors`
 STEP: Mapping[str, Any] = {"step": (COUNTED, lambda group: 0.0)}  # of `Row.numbers`

@@ -12,6 +12,7 @@ import torch
 from fastlr import _core
 from fastlr.groups import Group
 from fastlr.optimizer import Optimizer as Rule
+from fastlr.plain import overrides
 from fastlr.precision import Precision
 from fastlr.structure import structure_of
 from fastlr.torch.layout import DTYPES, HALVES, empty_like, make_like, run_of
@@ -74,12 +75,6 @@ class Kept(NamedTuple):
             elif value:
                 (torch.view_as_real(x) if x.is_complex() else x).fill_(value)
         return made
-
-
-def overrides(cls: type[Rule], method: str) -> bool:
-    """Whether a rule does not go by the base class here."""
-    own, base = getattr(cls, method), getattr(Rule, method)
-    return getattr(own, "__func__", own) is not getattr(base, "__func__", base)
 
 
 def check_state(name: str, x: Any, like: Any, p: Any) -> None:
