@@ -15,6 +15,7 @@ HYPERS: Final[int]
 SCALARS: Final[int]
 STATES: Final[int]
 _C_API: Final[object]
+_XLA_STEP: Final[object]
 __pyx_capi__: Final[dict[str, object]]
 SUMMED: Final[str]
 
@@ -50,6 +51,7 @@ class Curve:
 
 def per_tensor(rule: str) -> bool: ...
 def embeds(rule: str) -> bool: ...
+def add_program(key: str, function: Callable[[int], Sequence[float]]) -> None: ...
 
 @final
 class Made:
@@ -98,8 +100,12 @@ class Tensors:
 
 @final
 class Census:
-    def __new__(cls, groups: list[dict[str, Any]], state: Any, waiting: list[Any]) -> Census: ...
-    def holds(self, groups: list[dict[str, Any]], state: Any) -> bool: ...
+    def __new__(
+        cls, groups: list[dict[str, Any]], state: Any, waiting: list[Any], tensors: list[Tensors]
+    ) -> Census: ...
+    def holds(self, groups: list[dict[str, Any]], state: Any, seen: list[list[Any]] | None) -> bool: ...
+
+def same_values(groups: list[dict[str, Any]], seen: list[list[Any]]) -> bool: ...
 
 @disjoint_base
 class Plan:

@@ -26,8 +26,8 @@ from cpython.ref cimport Py_INCREF
 from libc.float cimport DBL_MAX, FLT_MAX
 from libc.math cimport fabs, sqrt
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t, uintptr_t
-from libc.stdlib cimport qsort
-from libc.string cimport memcpy, memset
+from libc.stdlib cimport calloc, free, malloc, qsort
+from libc.string cimport memcpy, memset, strcpy
 
 from threading import Lock
 
@@ -458,6 +458,7 @@ include "_tensors.pxi"
 # ---- other languages ------------------------------------------------------------------------------------------------
 
 include "_embed.pxi"
+include "_xla.pxi"
 
 
 # ---- one optimizer's step -------------------------------------------------------------------------------------------

@@ -133,7 +133,7 @@ cdef class Tensors:
     cdef int look(self, object x, dl_tensor *to) except -1:
         return self.api.look(<void *>x, to)
 
-    def unchanged(self):
+    cpdef bint unchanged(self) except -1:
         """Whether parameters and state are what was bound, and where it was."""
         cdef size_t k, j
         cdef dl_tensor *x
@@ -169,13 +169,15 @@ cdef class Tensors:
         return True
 
     def collect(self):
-        """The gradients, one an entry, or None. After `unchanged`."""
+        """The gradients, one an entry, or None; of no entry an empty list. After `unchanged`."""
         cdef size_t k
         cdef dl_tensor *x
+        cdef bint some = False
         found = []
         for k in range(self.count):
             g = self.params[k].grad
             if g is not None:
+                some = True
                 x = &self.grads[k]
                 if self.api.look(<void *>g, x) != 0:
                     PyErr_Clear()
@@ -186,7 +188,7 @@ cdef class Tensors:
                 ):
                     g = self.other(k, g)
             found.append(g)
-        return found
+        return found if some else []
 
     cdef object other(self, size_t k, g):
         g = self.conform(k, g)
@@ -260,22 +262,26 @@ cdef class Census:
         Its `state`.
     waiting : list of tensors
         Parameters without state: the first gradient of one changes the plans.
+    tensors : list of Tensors
+        What the plans are bound to.
     """
-    cdef list lists, copies, waiting
+    cdef list lists, copies, waiting, tensors
     cdef object state
     cdef list keys, slots
 
-    def __cinit__(self, list groups, state, list waiting):
+    def __cinit__(self, list groups, state, list waiting, list tensors):
         self.lists = [group["params"] for group in groups]
         self.copies = [list(params) for params in self.lists]
         self.state, self.keys, self.slots = state, list(state), list(state.values())
-        self.waiting = waiting
+        self.waiting, self.tensors = waiting, tensors
 
-    def holds(self, list groups, state):
-        """Whether all are still there, and nobody else."""
+    def holds(self, list groups, state, list seen):
+        """Whether all are still there, as they were, and nobody else; with `seen` see `same_values`."""
         cdef Py_ssize_t k, at = 0
         cdef PyObject *key
         cdef PyObject *slot
+        if seen is not None and not same_values(groups, seen):
+            return False
         if state is not self.state or len(groups) != len(self.lists) or len(state) != len(self.keys):
             return False
         for k in range(len(groups)):
@@ -290,7 +296,29 @@ cdef class Census:
         for p in self.waiting:
             if p.grad is not None:
                 return False
+        for bound in self.tensors:
+            if not (<Tensors>bound).unchanged():
+                return False
         return True
+
+
+cpdef bint same_values(list groups, list seen) except -1:
+    """Whether each group has these very values: a list of them each."""
+    cdef Py_ssize_t k, j, at
+    cdef PyObject *key
+    cdef PyObject *value
+    cdef list values
+    if len(groups) != len(seen):
+        return False
+    for k in range(len(groups)):
+        values, at, j = seen[k], 0, 0
+        if len(<dict>groups[k]) != len(values):
+            return False
+        while PyDict_Next(groups[k], &at, &key, &value):
+            if value != <PyObject *>values[j]:
+                return False
+            j += 1
+    return True
 
 
 cdef bint same_objects(list a, list b) noexcept:

@@ -1,21 +1,25 @@
-"""fastlr's rules as optax transformations, on CPUs.
+"""fastlr's rules in JAX, on CPUs: under ``jax.jit``, as a call of XLA's to the kernels, without Python or copies.
 
-The step runs on the host, in a callback: XLA hands over its arrays, which must not be written, so parameters and state
-are copied once a step. That is the price of running inside ``jax.jit``; where the training loop is Python, arrays of
-NumPy and `fastlr.AdamW` have no such copies.
+XLA's buffers are updated where they lie if they are donated: parameters and state by `in_place`, state by `transform`.
+Where a hyper-parameter is a schedule or a function, Python is asked for its value at each step.
 """
 
 from __future__ import annotations
 
+import functools
+import uuid
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastlr import _core
 from fastlr.extras import need
 from fastlr.optimizer import Optimizer
 from fastlr.plain import plain
 
-__all__ = ["State", "transform"]
+__all__ = ["InPlace", "State", "in_place", "transform"]
+
+TARGET = "fastlr_step"
 
 
 class State(NamedTuple):
@@ -25,11 +29,18 @@ class State(NamedTuple):
     states: dict[str, Any]
 
 
+class InPlace(NamedTuple):
+    """``init(params)`` gives the state, ``step(params, grads, state)`` both after one step."""
+
+    init: Any
+    step: Any
+
+
 def transform(rule: type[Optimizer], **hyper: Any) -> Any:
     """An ``optax.GradientTransformation`` that makes the steps of a fastlr class.
 
     Its updates are the new parameters less the old, so that ``optax.apply_updates`` is within a rounding of what the
-    class itself gives. The rate is in it: chain nothing after it that scales.
+    class itself gives. The rate is in it: chain nothing after it that scales. `in_place` spares both passes.
 
     Parameters
     ----------
@@ -51,40 +62,89 @@ def transform(rule: type[Optimizer], **hyper: Any) -> Any:
     >>> [round(float(x), 3) for x in step(params, state)[0]["w"]]
     [0.9, 1.1, 1.0]
     """
-    jax, optax = need("jax", "jax", "fastlr.jax"), need("optax", "jax", "fastlr.jax")
+    optax = need("optax", "jax", "fastlr.jax.transform")
+    init, step = _functions(rule, hyper, updates=True)
+
+    def move(grads: Any, state: State, params: Any = None, **_: Any) -> Any:
+        if params is None:
+            raise ValueError("params must be given to update(grads, state, params): the rule works on them")
+        return step(params, grads, state)
+
+    return optax.GradientTransformation(init, move)
+
+
+def in_place(rule: type[Optimizer], **hyper: Any) -> InPlace:
+    """The steps of a fastlr class, bit for bit, on JAX's own buffers: donate parameters and state.
+
+    What is not donated XLA copies first, so that nothing else ever changes.
+
+    Parameters
+    ----------
+    rule, **hyper
+        As in `transform`.
+
+    Examples
+    --------
+    >>> import fastlr, fastlr.jax, functools, jax, jax.numpy as jnp
+    >>> opt = fastlr.jax.in_place(fastlr.Adam, lr=0.1)
+    >>> params = {"w": jnp.ones(3)}
+    >>> state = opt.init(params)
+    >>> @functools.partial(jax.jit, donate_argnums=(0, 1))
+    ... def step(params, state):
+    ...     return opt.step(params, {"w": jnp.array([1.0, -2.0, 0.0])}, state)
+    >>> [round(float(x), 3) for x in step(params, state)[0]["w"]]
+    [0.9, 1.1, 1.0]
+    """
+    return InPlace(*_functions(rule, hyper, updates=False))
+
+
+@functools.cache
+def _ffi() -> Any:
+    """`jax.ffi`, once it knows the handler."""
+    ffi = need("jax.ffi", "jax", "fastlr.jax")
+    ffi.register_ffi_target(TARGET, _core._XLA_STEP, platform="cpu")
+    return ffi
+
+
+def _functions(rule: type[Optimizer], hyper: dict[str, Any], updates: bool) -> tuple[Any, Any]:
+    jax, ffi = need("jax", "jax", "fastlr.jax"), _ffi()
     jnp = jax.numpy
-    update, hyper, first = plain(rule, hyper)
-    keys = tuple(first)
+    _, _, first, kernel, numbers, constant = plain(rule, hyper)
+    keys, key = tuple(first), ""
+    if not constant:  # a name that no other process has: programs compiled for another may be in JAX's cache on disk
+        key = uuid.uuid4().hex
+        _core.add_program(key, numbers)
+    given = {"key": key, "numbers": np.array(numbers(0)), "rule": kernel, "updates": np.int64(updates)}
 
     def init(params: Any) -> State:
         fill = {key: jax.tree.map(lambda p, x=x: jnp.full_like(p, x), params) for key, x in first.items()}
         return State(jnp.zeros((), jnp.int32), fill)
 
-    def run(step: Any, params: Any, grads: Any, *states: Any) -> Any:
-        """On the host: lists of arrays, one a leaf."""
-        moves, made = [], []
-        for p, g, *own in zip(params, grads, *states, strict=True):
-            old, new, kept = np.asarray(p), np.array(p), [np.array(s) for s in own]
-            update(new, np.array(g), *kept, step=int(step), **hyper)
-            moves.append(new - old)
-            made.append(kept)
-        return moves, *[[kept[j] for kept in made] for j in range(len(keys))]
-
-    def move(grads: Any, state: State, params: Any = None, **_: Any) -> Any:
-        if params is None:
-            raise ValueError("params must be given to update(grads, state, params): the rule works on them")
+    def step(params: Any, grads: Any, state: State) -> Any:
+        """The new parameters, or what is to be added to them, and the new state."""
         leaves, tree = jax.tree.flatten(params)
-        given = [tree.flatten_up_to(grads), *[tree.flatten_up_to(state.states[key]) for key in keys]]
-        for k, (p, g) in enumerate(zip(leaves, given[0], strict=True)):
+        columns = [leaves, tree.flatten_up_to(grads), *(tree.flatten_up_to(state.states[key]) for key in keys)]
+        for k, (p, g) in enumerate(zip(leaves, columns[1], strict=True)):
             if p.dtype != g.dtype or p.shape != g.shape or p.dtype not in (np.float32, np.float64):
                 raise TypeError(
                     f"leaf {k}: parameter and gradient must be float32 or float64 of one shape, "
                     f"got {p.dtype}{list(p.shape)} and {g.dtype}{list(g.shape)}"
                 )
-        shapes = [jax.ShapeDtypeStruct(p.shape, p.dtype) for p in leaves]
-        step = state.step + 1
-        moves, *states = jax.pure_callback(run, [shapes] * (1 + len(keys)), step, leaves, *given)
+        count = state.step + 1
+        made: list[list[Any]] = [list(column) for column in (columns[0], *columns[2:])]
+        for dtype in {p.dtype for p in leaves}:
+            places = [k for k, p in enumerate(leaves) if p.dtype == dtype]
+            n = len(places)
+            taken = [column[k] for column in columns for k in places]
+            shapes = [jax.ShapeDtypeStruct(leaves[k].shape, dtype) for _ in made for k in places]
+            # Argument 0 is the count, n gradients come after the parameters.
+            aliases = {} if updates else {1 + k: k for k in range(n)}
+            aliases |= {1 + n + k: k for k in range(n, len(shapes))}
+            call = ffi.ffi_call(TARGET, shapes, input_output_aliases=aliases, vmap_method="sequential")
+            for j, x in enumerate(call(count, *taken, **given)):
+                made[j // n][places[j % n]] = x
         unflatten = tree.unflatten
-        return unflatten(moves), State(step, {key: unflatten(s) for key, s in zip(keys, states, strict=True)})
+        states = {key: unflatten(column) for key, column in zip(keys, made[1:], strict=True)}
+        return unflatten(made[0]), State(count, states)
 
-    return optax.GradientTransformation(init, move)
+    return init, step

@@ -8,15 +8,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlr import _core, functional
+from fastlr.hyper import is_scheduled, nonnegative
 from fastlr.optimizer import Optimizer
 
 
 class Plain(NamedTuple):
-    """`update` of `fastlr.functional` with its hyper-parameters, and what each state, by letter, holds at first."""
+    """`update` of `fastlr.functional` with its hyper-parameters, and what each state, by letter, holds at first.
+
+    `kernel` is the rule in the kernels' table; `numbers` what that is given at a step, from 0: lr, coupled and
+    decoupled weight decay, and its own. They are `constant` where nothing is a schedule.
+    """
 
     update: Callable[..., None]
     hyper: dict[str, Any]
     first: dict[str, float]
+    kernel: str
+    numbers: Callable[[int], tuple[float, ...]]
+    constant: bool
 
 
 def plain(rule: type[Optimizer], hyper: Mapping[str, Any]) -> Plain:
@@ -27,8 +35,18 @@ def plain(rule: type[Optimizer], hyper: Mapping[str, Any]) -> Plain:
     if not is_plain(rule):
         raise TypeError(f"rule must keep arrays of the parameters' shapes and nothing else, unlike {rule.__name__}")
     probe = rule(np.zeros((1, 1), np.float32), **hyper)  # refuses what it would refuse
-    first = {key: probe.initial(key, probe.groups[0]) for key in probe.states}
-    return Plain(functions[rule], {name: x for name, x in hyper.items() if name not in rule.starting}, first)
+    (group,) = probe.groups
+    first = {key: probe.initial(key, group) for key in probe.states}
+
+    def numbers(step: int) -> tuple[float, ...]:
+        group.check(step)
+        now = group.at(step)
+        lr = nonnegative(f"lr({step})", now.lr(step)) if callable(now.lr) else now.lr
+        return float(lr) * now.lr_scale, *rule.decay(now), *rule.kernel(now)
+
+    own = {name: x for name, x in hyper.items() if name not in rule.starting}
+    constant = not any(is_scheduled(x) or callable(x) for _, x in group)
+    return Plain(functions[rule], own, first, probe.rule, numbers, constant)
 
 
 def is_plain(rule: type[Optimizer]) -> bool:

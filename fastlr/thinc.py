@@ -40,7 +40,7 @@ class ThincOptimizer:
     """
 
     def __init__(self, rule: type[Optimizer], **hyper: Any) -> None:
-        self._update, self._hyper, self._first = plain(rule, hyper)
+        self._update, self._hyper, self._first, *_ = plain(rule, hyper)
         self.rule, self._lr = rule, self._hyper.get("lr", inspect.signature(rule).parameters["lr"].default)
         self.steps: dict[Any, int] = {}
         self.state: dict[Any, dict[str, Any]] = {}

@@ -162,6 +162,21 @@ def test_tensor_rate(name):
     assert_close(a, b)
 
 
+@pytest.mark.parametrize("betas", [[0.9, 0.99], (torch.tensor(0.9), torch.tensor(0.99))])
+def test_betas_that_change_in_place(betas):
+    a, b = parameters((5,)), parameters((5,))
+    opt, other = ours.AdamW(a), ours.AdamW(b)
+    opt.param_groups[0]["betas"] = betas
+    for beta in (0.9, 0.5):
+        if isinstance(betas, list):
+            betas[0] = beta
+        else:
+            betas[0].fill_(beta)
+        other.param_groups[0]["betas"] = float(betas[0]), float(betas[1])
+        walk(opt, other)
+    assert_same_bits(bits(opt), bits(other))
+
+
 @pytest.mark.parametrize("options", [{"foreach": True}, {"foreach": False}, {"fused": True}, {"capturable": True}])
 def test_implementations_change_nothing(options):
     _, a = pair("AdamW", (5,), (2, 3))

@@ -4,7 +4,8 @@
  *
  * libgomp is only looked up, never loaded or linked. Asking it for another number of threads than it is set to would make
  * it start or end some, so that is left alone. And it does not survive fork(): a child would wait for threads that are gone.
- * Children of ours are told; one forked before this was loaded gives itself away by having too few threads.
+ * Children of ours are told; one forked before this was loaded gives itself away by having too few threads. Those of the
+ * team stay once they are there, so they are counted until then only: after a backward pass that takes 10 us.
  */
 #ifndef FASTLR_NO_THREADS
 #define _GNU_SOURCE
@@ -20,7 +21,7 @@ static struct {
     int (*max_threads)(void);
     int (*thread_num)(void);
 } gomp;
-static atomic_bool found, forked;
+static atomic_bool found, forked, started;
 
 static bool look_up(void)
 {
@@ -61,8 +62,13 @@ static int threads_alive(void)
 
 bool fastlr_join_team(int threads, int ours, void (*member)(int number))
 {
-    if (atomic_load(&forked) || !look_up() || gomp.max_threads() != threads || threads_alive() - ours < threads)
+    if (atomic_load(&forked) || !look_up() || gomp.max_threads() != threads)
         return false;
+    if (!atomic_load_explicit(&started, memory_order_relaxed)) {
+        if (threads_alive() - ours < threads)
+            return false;
+        atomic_store_explicit(&started, true, memory_order_relaxed);
+    }
     call c = {member};
     gomp.parallel(run_member, &c, (unsigned)threads, 0);
     return true;

@@ -11,7 +11,7 @@ import inspect
 import math
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -80,21 +80,24 @@ class Bound(NamedTuple):
     maximize: bool
     inputs: Callable[[Sequence[Any], float], Sequence[Any]] | None
     members: list[Member]
+    sparse: bool
 
-    @property
-    def sparse(self) -> bool:
-        return bool(self.kind[-1])
+    def step(
+        self, rows: Any, grads: list[Any], scale: float, clip: float, nonfinite: int, then: Callable[[], Any] | None
+    ) -> _core.Report:
+        if self.sparse:
+            return self.plan.step_rows(rows, grads, scale, self.maximize, clip, nonfinite, then)
+        return self.plan.step(grads, scale, self.maximize, clip, False, nonfinite, self.inputs, then)
+
+    def norm(self, rows: Any, grads: list[Any]) -> float:
+        return self.plan.norm_rows(rows, grads) if self.sparse else self.plan.norm(grads)
 
 
 class Moved(Exception):
     """A gradient is sparse that was dense, or dense that was sparse: bind again."""
 
 
-class Work(NamedTuple):
-    """What a plan has to do in this step."""
-
-    step: Callable[..., _core.Report]  # of scale, clip_norm, nonfinite and then
-    norm: Callable[[], float]
+Work = tuple[Bound, Any, list[Any]]  # a plan, and rows or None, and gradients
 
 
 def plain(x: Any) -> Any:
@@ -102,6 +105,11 @@ def plain(x: Any) -> Any:
     if isinstance(x, torch.Tensor):
         return x.item()
     return tuple(map(plain, x)) if isinstance(x, list | tuple) else x
+
+
+def is_fixed(x: Any) -> bool:
+    """Whether nobody can change it in place."""
+    return all(map(is_fixed, x)) if isinstance(x, tuple) else x is None or isinstance(x, float | int | str)
 
 
 class Step(torch.optim.Optimizer):
@@ -164,7 +172,6 @@ class Step(torch.optim.Optimizer):
         self._precision = Precision.of(state_dtype, None, master, rounding, seed, ema, denormals)
         self.clip_norm, self.nonfinite, self.in_backward = clip_norm, nonfinite, flag("in_backward", in_backward)
         self.clip_value, self.clip_previous = clip_value, clip_previous
-        self._clip()
         self._reset()
         super().__init__(params, *args, **kwargs)
         for p, slot in self.state.items():  # torch's Adagrad makes it here, in the parameter's dtype
@@ -181,14 +188,23 @@ class Step(torch.optim.Optimizer):
         self._lock = threading.Lock()
         self._bound: list[Bound] = []
         self._census: _core.Census | None = None
+        self._asked: tuple[Any, ...] = ()
+        self._clip()
         self._chosen: list[Chosen] = []
-        self._seen: list[list[Any]] = []
-        self._tensors: list[bool] = []
+        self._seen: list[list[Any]] = []  # values of each group, or none of those that may change in place
         self._fresh: list[tuple[dict[str, Any], str]] = []  # state that no step has been made with
 
     # ---- hyper-parameters -------------------------------------------------------------------------------------------
 
     def _clip(self) -> float:
+        """The limit of the gradients' norm, or -1; checks what has been set."""
+        asked = self.clip_norm, self.nonfinite, self.in_backward, self.clip_value, self.clip_previous
+        if asked != self._asked:
+            self._check_limits()
+            self._asked = asked
+        return -1.0 if self.clip_norm is None else self.clip_norm
+
+    def _check_limits(self) -> None:
         choice(*NONFINITE)("nonfinite", self.nonfinite)
         if self.in_backward and self.clip_norm is not None:
             raise ValueError(
@@ -200,7 +216,8 @@ class Step(torch.optim.Optimizer):
                 positive(name, limit)
                 if not self.in_backward:
                     raise ValueError(f"{name} must be None without in_backward, got {limit}; use clip_norm")
-        return -1.0 if self.clip_norm is None else positive("clip_norm", self.clip_norm)
+        if self.clip_norm is not None:
+            positive("clip_norm", self.clip_norm)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         if param_group.get("differentiable", self.defaults.get("differentiable")):
@@ -235,12 +252,13 @@ class Step(torch.optim.Optimizer):
 
     def _follow_groups(self) -> None:
         """Hands what has been set since the last step to the plans."""
+        if _core.same_values(self.param_groups, self._seen):
+            return
         if len(self._seen) != len(self.param_groups):
             self._census = None
             return
         for k, group in enumerate(self.param_groups):
-            now = list(group.values())
-            if now == self._seen[k] and not self._tensors[k]:
+            if list(group.values()) == self._seen[k]:
                 continue
             chosen = self._choose(k, group)
             if chosen.kind != self._chosen[k].kind or any(bound.inputs for bound in self._bound):
@@ -252,8 +270,9 @@ class Step(torch.optim.Optimizer):
                 self._set_group(bound, k)
 
     def _see(self, k: int) -> None:
-        self._seen[k] = list(self.param_groups[k].values())
-        self._tensors[k] = any(isinstance(x, torch.Tensor) for x in self._seen[k])  # which may change in place
+        group = self.param_groups[k]
+        fixed = all(is_fixed(x) for name, x in group.items() if not name.startswith("param"))
+        self._seen[k] = list(group.values()) if fixed else []
 
     def _set_group(self, bound: Bound, k: int) -> None:
         chosen = self._chosen[k]
@@ -288,8 +307,9 @@ class Step(torch.optim.Optimizer):
                     buckets.setdefault(kind, []).append(Member(name, k, p, self._slot(p, self._chosen[k])))
         self._check_shared()
         bound = [self._bind_bucket(kind, members) for kind, members in buckets.items()]
-        self._census = _core.Census(self.param_groups, self.state, waiting)
+        self._census = _core.Census(self.param_groups, self.state, waiting, [one.tensors for one in bound])
         self._bound = bound
+        self._census.holds(self.param_groups, self.state, None)  # which looks at the tensors
 
     def _kept(self, chosen: Chosen, dtype: Any) -> Kept:
         return Kept.of(chosen.cls, chosen.rule, chosen.states, self._precision, dtype)
@@ -314,7 +334,7 @@ class Step(torch.optim.Optimizer):
 
     def _look_at_groups(self) -> None:
         self._chosen = [self._choose(k, group) for k, group in enumerate(self.param_groups)]
-        self._seen, self._tensors = [[] for _ in self.param_groups], [False for _ in self.param_groups]
+        self._seen = [[] for _ in self.param_groups]
         for k in range(len(self.param_groups)):
             self._see(k)
 
@@ -368,7 +388,7 @@ class Step(torch.optim.Optimizer):
         if not self._numbers:  # all that torch knows of the past is whether there is state
             plan.set_steps(0, [0 if new else 1 for new in fresh], [])
         derived = cls.derived(structure, state, pieces, groups)
-        bound = Bound(kind, plan, tensors, maximize, derived and over_arrays(derived), members)
+        bound = Bound(kind, plan, tensors, maximize, derived and over_arrays(derived), members, sparse)
         self._give_back(bound)
         for k in range(len(groups)):
             self._set_group(bound, k)
@@ -522,7 +542,6 @@ class Step(torch.optim.Optimizer):
         else:
             with self._lock:
                 self._advance()
-        self._optimizer_step_code()
         return loss
 
     def _advance(self) -> None:
@@ -534,24 +553,18 @@ class Step(torch.optim.Optimizer):
         scale = 1.0 if scale is None else 1.0 / float(scale)
         clip = self._clip()
         try:
-            self._follow_groups()
             census = self._census
-            if (
-                census is None
-                or not census.holds(self.param_groups, self.state)
-                or not all([bound.tensors.unchanged() for bound in self._bound])
-            ):
-                self._bind()
-                for bound in self._bound:
-                    bound.tensors.unchanged()
+            if census is None or not census.holds(self.param_groups, self.state, self._seen):
+                self._catch_up()
             try:
-                work = self._collect()
+                work = self._collect(self._bound)
             except Moved:
                 self._bind()
-                for bound in self._bound:
-                    bound.tensors.unchanged()
-                work = self._collect()
-            if work:
+                work = self._collect(self._bound)
+            if len(work) == 1:  # nearly always; after a backward pass, when Python is in no cache, a call takes 1 us
+                bound, rows, grads = work[0]
+                self.report = bound.step(rows, grads, scale, clip, NONFINITE[self.nonfinite], None)
+            elif work:
                 self.report = self._run(work, scale, clip)
         except BaseException:
             self._undo_fresh()
@@ -561,24 +574,23 @@ class Step(torch.optim.Optimizer):
                 self._undo_fresh()
             self._fresh.clear()
 
-    def _collect(self) -> list[Work]:
-        """What the plans that were given a gradient have to do."""
-        return [work for bound in self._bound for work in self._work_of(bound)]
+    def _catch_up(self) -> None:
+        """Hands what has been set to the plans, and makes them anew if anything has moved."""
+        self._follow_groups()
+        if self._census is None or not self._census.holds(self.param_groups, self.state, None):
+            self._bind()
 
-    def _work_of(self, bound: Bound) -> list[Work]:
-        if bound.sparse:
-            rows, grads = self._sparse_grads(bound)
-            step = functools.partial(bound.plan.step_rows, rows, grads)
-            norm = functools.partial(bound.plan.norm_rows, rows, grads)
-            made = functools.partial(_step_rows, step, bound.maximize)
-        else:
-            grads = bound.tensors.collect()
-            norm = functools.partial(bound.plan.norm, grads)
-            made = functools.partial(_step, functools.partial(bound.plan.step, grads), bound.maximize, bound.inputs)
-        return [Work(made, norm)] if any_of(grads) else []
+    def _collect(self, plans: Sequence[Bound]) -> list[Work]:
+        """What those that were given a gradient have to do."""
+        found: list[Work] = []
+        for bound in plans:
+            rows, grads = self._sparse_grads(bound) if bound.sparse else (None, bound.tensors.collect())
+            if grads:
+                found.append((bound, rows, grads))
+        return found
 
     def _sparse_grads(self, bound: Bound) -> tuple[list[Any], list[Any]]:
-        """Rows and gradients of each, as arrays."""
+        """Rows and gradients of each, as arrays; no gradients where none has one."""
         rows: list[Any] = []
         grads: list[Any] = []
         for m in bound.members:
@@ -596,24 +608,22 @@ class Step(torch.optim.Optimizer):
                 )
             rows.append(g._indices()[0].numpy())
             grads.append(g._values().detach().contiguous().numpy())
-        return rows, grads
+        return rows, grads if any(g is not None for g in grads) else []
 
     def _run(self, work: Sequence[Work], scale: float, clip: float) -> _core.Report:
         """One step of all plans, or, with an error, of none: each asks the next before it writes."""
         nonfinite = NONFINITE[self.nonfinite]
-        if len(work) == 1:
-            return work[0].step(scale, clip, nonfinite, None)
         if clip >= 0 or nonfinite != _core.PROPAGATE:
-            norms = [one.norm() for one in work]
-            for norm, one in zip(norms, work, strict=True):
+            norms = [bound.norm(rows, grads) for bound, rows, grads in work]
+            for norm, (bound, rows, grads) in zip(norms, work, strict=True):
                 if not math.isfinite(norm) and nonfinite != _core.PROPAGATE:  # this one skips or raises for all
-                    return one.step(scale, -1.0, nonfinite, None)
+                    return bound.step(rows, grads, scale, -1.0, nonfinite, None)
             norm = scale * math.hypot(*norms)
             if clip >= 0 and not norm + 1e-6 <= clip:
                 scale *= clip / (norm + 1e-6)
         then: Callable[[], Any] | None = None
-        for one in reversed(work):
-            then = functools.partial(one.step, scale, -1.0, _core.PROPAGATE, then)
+        for bound, rows, grads in reversed(work):
+            then = functools.partial(bound.step, rows, grads, scale, -1.0, _core.PROPAGATE, then)
         assert then is not None
         report: _core.Report = then()
         return report
@@ -645,13 +655,13 @@ class Step(torch.optim.Optimizer):
                     bound = self._bind_one(p)
                 if self.clip_value is not None:
                     p.grad.clamp_(-self.clip_value, self.clip_value)
-                ((step, norm),) = self._work_of(bound)
+                ((_, rows, grads),) = self._collect([bound])
                 scale = 1.0
                 if self.clip_previous is not None:
-                    self._squares += norm() ** 2
+                    self._squares += bound.norm(rows, grads) ** 2
                     if self._norm > 0 and not self._norm + 1e-6 <= self.clip_previous:
                         scale = self.clip_previous / (self._norm + 1e-6)
-                self.report = step(scale, -1.0, NONFINITE[self.nonfinite], None)
+                self.report = bound.step(rows, grads, scale, -1.0, NONFINITE[self.nonfinite], None)
                 if self.report.skipped:
                     self._undo_fresh()
                 self._fresh.clear()
@@ -670,7 +680,7 @@ class Step(torch.optim.Optimizer):
         self._look_at_groups()
         self._check_shared()
         self._bound = []
-        self._census = _core.Census(self.param_groups, self.state, [])
+        self._census = _core.Census(self.param_groups, self.state, [], [])
         for group in self.param_groups:
             for p in group["params"]:
                 if p.requires_grad and p.numel() and not torch.nn.parameter.is_lazy(p):
@@ -785,16 +795,6 @@ def _on_gradient(me: Any, p: Any) -> None:
         optimizer._advance_one(p)
 
 
-def _step(step: Any, maximize: bool, inputs: Any, scale: float, clip: float, nonfinite: int, then: Any) -> _core.Report:
-    report: _core.Report = step(scale, maximize, clip, False, nonfinite, inputs, then)
-    return report
-
-
-def _step_rows(step: Any, maximize: bool, scale: float, clip: float, nonfinite: int, then: Any) -> _core.Report:
-    report: _core.Report = step(scale, maximize, clip, nonfinite, then)
-    return report
-
-
 _with_hooks = torch.optim.Optimizer.profile_hook_step(Step._step)
 
 
@@ -815,10 +815,6 @@ def _hold(optimizer: Any, saved: dict[str, Any]) -> dict[str, Any]:
         for k, slot in saved["state"].items()
     }
     return {**saved, "state": state}
-
-
-def any_of(grads: Iterable[Any]) -> bool:
-    return any(g is not None for g in grads)
 
 
 def over_arrays(derived: Callable[[Sequence[Any], float], Sequence[Any]]) -> Callable[..., Sequence[Any]]:
