@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(shell find fastlr -name '*.pyx' -o -name '*.[ch]')
 
-.PHONY: demo test bench lib lint gate mutants clean
+.PHONY: demo test bench lib lint gate mutants wheel clean
 
 demo: $(VENV)/with-demo
 	$(BIN)/fastlr demo
@@ -64,6 +64,10 @@ $(VENV)/with-%: $(BIN)/python $(SOURCES)
 # Every mutant of every rule: hours. .ci/run tries forty.
 mutants: $(VENV)/with-test
 	$(BIN)/python tools/mutate.py
+
+# Both distributions, checked, and the wheel tried where the repository is not: of what is committed.
+wheel: $(BIN)/python
+	$(BIN)/python tools/wheel.py --keep dist
 
 clean:
 	rm -rf $(VENV) build *.egg-info fastlr/*.so fastlr/lib
