@@ -60,7 +60,7 @@ def test_before_the_first_step_it_is_the_parameter(name):
     opt = getattr(ours, name)(parameters((5,), (3, 2)), **AVERAGING[name][0])
     p, q = all_params(opt)
     p.grad = torch.ones(5)
-    for _ in range(3):
+    for _ in range(4):
         opt.step()
     x, y = opt.eval_params()
     assert not torch.equal(x, p)
