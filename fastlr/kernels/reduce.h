@@ -5,7 +5,7 @@
  * piece stopped.
  */
 
-/* Adds TERMS of element i to the lanes, for i in [0, n); k is the place of the first in its block. */
+/* Adds TERMS of element i to the lanes, for i in [0, n); k is the place of the first in its block. ASK() is for a later i. */
 #define ADD_TERMS(COUNT, j)                                                                                            \
     do {                                                                                                               \
         const sums t = TERMS;                                                                                          \
@@ -31,12 +31,14 @@
     size_t first = 0;                                                                                                  \
     for (size_t i = first; i < n && (k + i) % FASTLR_LANES != 0; first = ++i)                                          \
         ADD_TERMS(COUNT, (k + i) % FASTLR_LANES);                                                                      \
-    for (; first + FASTLR_LANES <= n; first += FASTLR_LANES)                                                           \
+    for (; first + FASTLR_LANES <= n; first += FASTLR_LANES) {                                                         \
+        ASK(first, FASTLR_LANES * sizeof(real));                                                                       \
         EACH_LANE(j)                                                                                                   \
         {                                                                                                              \
             const size_t i = first + j;                                                                                \
             ADD_TERMS(COUNT, j);                                                                                       \
         }                                                                                                              \
+    }                                                                                                                  \
     for (size_t i = first; i < n; i++)                                                                                 \
         ADD_TERMS(COUNT, i - first);                                                                                   \
     memcpy(lanes->lane, lane, sizeof lane);
