@@ -8,6 +8,7 @@ lightning = pytest.importorskip("lightning")
 transformers = pytest.importorskip("transformers")
 
 import fastlr.torch  # noqa: E402
+from tests.test_torch import one_thread  # noqa: E402, F401 - for all tests
 from tests.torch_models import backward, batches, build, step_with  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # their own, of what this machine lacks
