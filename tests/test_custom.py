@@ -436,3 +436,57 @@ def test_wrong_numbers_to_carry_are_refused():
 
     with pytest.raises(TypeError, match=r"must return the rate, a, got 1 values"):
         first_step(Unprepared)
+
+
+# ---- in other libraries ---------------------------------------------------------------------------------------------
+
+
+def test_as_an_optimizer_of_torch():
+    torch = pytest.importorskip("torch")
+    import fastlr.torch
+
+    with pytest.raises(TypeError, match=r"must be a class that fastlr\.rule made, got .*AdamW"):
+        fastlr.torch.optimizer_of(fastlr.AdamW)
+    for mine, theirs in ((Mine, fastlr.torch.AdamW), (MyNAdam, fastlr.torch.NAdam)):
+        found = []
+        for build in (fastlr.torch.optimizer_of(mine), theirs):
+            torch.manual_seed(0)
+            model = torch.nn.Linear(30, 20)
+            opt = build(model.parameters(), lr=0.01, clip_norm=1.0)
+            for t in range(6):
+                if t == 3:  # a checkpoint midway
+                    saved, opt = opt.state_dict(), build(model.parameters(), lr=0.01, clip_norm=1.0)
+                    opt.load_state_dict(saved)
+                opt.zero_grad()
+                model(torch.randn(8, 30)).square().sum().backward()
+                opt.step()
+            found.append(model.weight.detach().numpy())
+        np.testing.assert_allclose(*found, rtol=0 if mine is Mine else 1e-5)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_in_jax(x64):
+    jax = pytest.importorskip("jax")
+    import fastlr.jax
+
+    with jax.enable_x64(x64):
+        p = np.linspace(-1, 1, 5000, dtype=np.float64 if x64 else np.float32)
+        params, g = jax.numpy.array(p), jax.numpy.array(p[::-1])
+        rule, opt = fastlr.jax.in_place(MyLion, lr=0.01), MyLion(p, lr=0.01)
+        state = rule.init(params)
+        for _ in range(3):
+            params, state = jax.jit(rule.step)(params, g, state)
+            opt.step(np.array(g))
+        np.testing.assert_array_equal(params, p)
+    with pytest.raises(TypeError, match="nothing else, unlike MyNAdam"):
+        fastlr.jax.in_place(MyNAdam)
+
+
+def test_in_thinc():
+    pytest.importorskip("thinc")
+    from fastlr.thinc import ThincOptimizer
+
+    p, q = np.ones(9, np.float32), np.ones(9, np.float32)
+    ThincOptimizer(Plain, lr=0.25)(0, p, np.ones(9, np.float32))
+    Plain(q, lr=0.25).step(np.ones(9, np.float32))
+    np.testing.assert_array_equal(p, q)

@@ -62,6 +62,7 @@ from fastlr.torch.rules import (
     SparseAdam,
     StableAdamW,
     Yogi,
+    optimizer_of,
 )
 
 __all__ = [
@@ -111,4 +112,5 @@ __all__ = [
     "Yogi",
     "flatten",
     "objective",
+    "optimizer_of",
 ]

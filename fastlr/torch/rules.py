@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 import fastlr
+from fastlr.custom import Custom
 from fastlr.optimizer import Optimizer as Rule
 from fastlr.torch.optimizer import CARRIED, SHARE, STEP, Row, Step
 
@@ -59,6 +60,29 @@ def _own(rule: type[Rule]) -> Any:
     keys = {key: key for key in (*rule.states, *rule.optional_states)}
     doc = f"`fastlr.{rule.__name__}` as an optimizer of torch. See `fastlr.torch`."
     return _class(rule.__name__, Own, doc, arguments, Row(lambda group: rule, keys, STEP))
+
+
+def optimizer_of(rule: type[Rule]) -> Any:
+    """The torch optimizer of a class that `fastlr.rule` made: hyper-parameters and states by its names.
+
+    Examples
+    --------
+    >>> import fastlr, fastlr.torch, torch
+    >>> @fastlr.rule(states=("b",), momentum=0.9)
+    ... def Heavy(g, b, momentum):
+    ...     b = momentum * b + g
+    ...     return b, b
+    >>> TorchHeavy = fastlr.torch.optimizer_of(Heavy)
+    >>> p = torch.nn.Parameter(torch.ones(2))
+    >>> opt = TorchHeavy([p], lr=0.5)
+    >>> (3 * p).sum().backward()
+    >>> opt.step()
+    >>> p.data, opt.state[p]["b"]
+    (tensor([-0.5000, -0.5000]), tensor([3., 3.]))
+    """
+    if not (isinstance(rule, type) and issubclass(rule, Custom)):
+        raise TypeError(f"rule must be a class that fastlr.rule made, got {rule!r}; fastlr.torch has the others")
+    return _own(rule)
 
 
 def _adam(group: Mapping[str, Any]) -> type[Rule]:
