@@ -171,6 +171,7 @@ class Tree:
                 shutil.copytree(source, where / part, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
             else:
                 shutil.copy(source, where / part)
+        self.table = (where / "fastlr/kernels/kernels.h").read_text()
 
     def compile(self, sources: list[str], *options: str) -> None:
         include = [f"-I{self.where / part}" for part in ("fastlr/include", "fastlr/kernels")]
@@ -188,20 +189,20 @@ class Tree:
 
     def build_mutant(self, mutant: Mutant) -> pathlib.Path:
         """Its rules alone, of those of the table, in a library of their own."""
-        rule, table = self.where / RULES / mutant.file, self.where / "fastlr/kernels/kernels.h"
+        rule, table = self.where / RULES / mutant.file, self.table
         own = re.findall(r"^#define RULE (\w+)", mutant.text, re.M)
-        text = (ROOT / "fastlr/kernels/kernels.h").read_text()
         if own:
-            only = "".join(f"&{name}_rule, " for name in own if f" &{name}_rule," in text)
-            text = re.sub(r"(\*const rules\[\] = \{).*?\};", rf"\1{only}NULL}};", text, count=1, flags=re.S)
-        table.write_text(text)
+            only = "".join(f"&{name}_rule, " for name in own if f" &{name}_rule," in table)
+            table = re.sub(r"(\*const rules\[\] = \{).*?\};", rf"\1{only}NULL}};", table, count=1, flags=re.S)
+        (self.where / "fastlr/kernels/kernels.h").write_text(table)
+        original = rule.read_text()
         rule.write_text(mutant.text)
         library = self.where / "mutant.so"
         try:
             sources = [*MUTATED, "tools/mutation/install.c"]
             self.compile(sources, "-fvisibility=hidden", "-shared", "-o", str(library), "-lm")
         finally:
-            shutil.copy(ROOT / RULES / mutant.file, rule)
+            rule.write_text(original)
         return library
 
 

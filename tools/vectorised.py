@@ -30,7 +30,7 @@ OWN = {
     "rows": ", .sum_row = sum_row, .narrow_row = narrow_row",
     "factored": ", .others = others, .factored = &factored",
 }
-FACTORED = r"for \(size_t (k = 0; k < LANES|j = 0; j < n|j = 0; j < cols); .\+\+\)( \{)?"
+FACTORED = r"for \(size_t (k = 0; k < LANES|j = first; j < end|j = 0; j < cols); .\+\+\)( \{)?"
 
 
 def rules() -> dict[str, str]:

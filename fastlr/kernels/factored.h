@@ -20,6 +20,12 @@ INLINED double total(const double *lane, size_t n)
     return sum;
 }
 
+/* How far off is what a part will come to: further on in it, or in its next row where rows are longer than that. */
+INLINED ptrdiff_t later_in(size_t cols, size_t stride)
+{
+    return (ptrdiff_t)(cols * sizeof(real) < LATER ? LATER : stride * sizeof(real));
+}
+
 /* Sums of g² of each row and column; returns that of p². */
 static double gather(size_t rows, size_t cols, size_t stride, const void *params, const void *grads,
                      const fastlr_step *step, double *row, size_t apart, double *restrict col)
@@ -27,6 +33,7 @@ static double gather(size_t rows, size_t cols, size_t stride, const void *params
     const real *restrict p = params, *restrict g = grads;
     const real scale = ((const adafactor_step *)step)->scale;
     double of_p[LANES] = {0};
+    const ptrdiff_t later = later_in(cols, stride);
     memset(col, 0, cols * sizeof *col);
     for (size_t i = 0; i < rows; i++, p += stride, g += stride) {
         double lane[LANES] = {0};
@@ -38,9 +45,12 @@ static double gather(size_t rows, size_t cols, size_t stride, const void *params
         of_p[k] += squared(p[j]);                                                                                      \
     } while (0)
         size_t j = 0;
-        for (; j + LANES <= cols; j += LANES)
+        for (; j + LANES <= cols; j += LANES) {
+            ask(p + j, later, LANES * sizeof(real), TO_READ);
+            ask(g + j, later, LANES * sizeof(real), TO_READ);
             for (size_t k = 0; k < LANES; k++)
                 ADD(j + k, k);
+        }
         for (size_t k = 0; j < cols; j++, k++)
             ADD(j, k);
 #undef ADD
@@ -85,14 +95,17 @@ static double judge(size_t rows, size_t cols, size_t stride, const void *grads, 
     const adafactor_step h = *(const adafactor_step *)step;
     real column[FASTLR_TILE_WIDTH];
     columns_of(cols, column_means, column);
+    const ptrdiff_t later = later_in(cols, stride);
     double lane[LANES] = {0};
     for (size_t i = 0; i < rows; i++, g += stride) {
         const real row = adafactor_row(r[i], (real)mean, h);
         size_t j = 0;
 #define ADD(j, k) lane[k] += squared(adafactor_direction(h.scale * g[j], row, column[j], h))
-        for (; j + LANES <= cols; j += LANES)
+        for (; j + LANES <= cols; j += LANES) {
+            ask(g + j, later, LANES * sizeof(real), TO_READ);
             for (size_t k = 0; k < LANES; k++)
                 ADD(j + k, k);
+        }
         for (size_t k = 0; j < cols; j++, k++)
             ADD(j, k);
 #undef ADD
@@ -101,16 +114,23 @@ static double judge(size_t rows, size_t cols, size_t stride, const void *grads, 
 }
 
 INLINED void move(size_t n, real *restrict p, real *restrict g, real row, const real *restrict column, bool is_variance,
-                  real rate, real decay, adafactor_step h, const bool zero)
+                  real rate, real decay, adafactor_step h, const bool zero, ptrdiff_t later)
 {
-    for (size_t j = 0; j < n; j++) {
-        const real x = p[j], factor = is_variance ? adafactor_column(column[j]) : column[j];
-        real change = rate * adafactor_direction(h.scale * g[j], row, factor, h);
-        if (decay != 0)
-            change += decay * x;
-        p[j] = x - change;
-        if (zero)
-            g[j] = 0;
+    for (size_t first = 0, end; first < n; first = end) {
+        end = n - first < STRIDE ? n : first + STRIDE;
+        if (end - first == STRIDE) {
+            ask(p + first, later, STRIDE * sizeof(real), TO_WRITE);
+            ask(g + first, later, STRIDE * sizeof(real), zero ? TO_WRITE : TO_READ);
+        }
+        for (size_t j = first; j < end; j++) {
+            const real x = p[j], factor = is_variance ? adafactor_column(column[j]) : column[j];
+            real change = rate * adafactor_direction(h.scale * g[j], row, factor, h);
+            if (decay != 0)
+                change += decay * x;
+            p[j] = x - change;
+            if (zero)
+                g[j] = 0;
+        }
     }
 }
 
@@ -123,14 +143,15 @@ static void apply_factored(size_t rows, size_t cols, size_t stride, void *params
     const real *r = row_means;
     const adafactor_step h = *(const adafactor_step *)step;
     real column[FASTLR_TILE_WIDTH], rate, decay;
+    const ptrdiff_t later = later_in(cols, stride);
     adafactor_pace(p2, u2, n, h, &rate, &decay);
     columns_of(cols, column_means, column);
     for (size_t i = 0; i < rows; i++, p += stride, g += stride) {
         const real row = adafactor_row(r[i], (real)mean, h);
         if (zero)
-            move(cols, p, g, row, column, false, rate, decay, h, true);
+            move(cols, p, g, row, column, false, rate, decay, h, true, later);
         else
-            move(cols, p, g, row, column, false, rate, decay, h, false);
+            move(cols, p, g, row, column, false, rate, decay, h, false, later);
     }
 }
 
@@ -167,9 +188,9 @@ static void apply_vector(size_t n, void *params, void *grads, const void *varian
     real rate, decay;
     adafactor_pace(p2, u2, size, h, &rate, &decay);
     if (zero)
-        move(n, params, grads, 1, variance, true, rate, decay, h, true);
+        move(n, params, grads, 1, variance, true, rate, decay, h, true, LATER);
     else
-        move(n, params, grads, 1, variance, true, rate, decay, h, false);
+        move(n, params, grads, 1, variance, true, rate, decay, h, false, LATER);
 }
 
 static bool adafactor_prepare(const fastlr_hyper *o, int64_t t, const fastlr_sums *sums, double *carry,

@@ -9,6 +9,7 @@
  * All else is static, so that no function compiled for one instruction set can be linked into another.
  */
 #include "elementary.h"
+#include "prefetch.h"
 #include "table.h"
 
 #include <float.h>
@@ -25,6 +26,15 @@
 #define PER_STEP static     /* once for each step, in double */
 
 typedef REAL real;
+
+/* How loops go through memory: a stride after the other, each of which asks for what is four strides later.
+ *
+ * The processor runs ahead as far as what it has begun fits into its queues. Arithmetic that waits for memory fills these: a rule
+ * took a seventh longer than its floor, which moves the same bytes. The lines of longer strides are more than it has on their
+ * way at a time; shorter ones, or a shorter distance, gain nothing (python -m bench.compare).
+ */
+enum { STRIDE = 512 / sizeof(real), LATER = 4 * 512 }; /* elements, bytes */
+
 typedef struct {
     real scale, l2, rate, decay;
 } apply;

@@ -5,7 +5,7 @@
  * piece stopped.
  */
 
-/* Adds TERMS of element i to the lanes, for i in [0, n); k is the place of the first in its block. */
+/* Adds TERMS of element i to the lanes, for i in [0, n); k is the place of the first in its block. ASK() is for a later i. */
 #define ADD_TERMS(COUNT, j)                                                                                            \
     do {                                                                                                               \
         const sums t = TERMS;                                                                                          \
@@ -31,12 +31,14 @@
     size_t first = 0;                                                                                                  \
     for (size_t i = first; i < n && (k + i) % FASTLR_LANES != 0; first = ++i)                                          \
         ADD_TERMS(COUNT, (k + i) % FASTLR_LANES);                                                                      \
-    for (; first + FASTLR_LANES <= n; first += FASTLR_LANES)                                                           \
+    for (; first + FASTLR_LANES <= n; first += FASTLR_LANES) {                                                         \
+        ASK(first, FASTLR_LANES * sizeof(real));                                                                       \
         EACH_LANE(j)                                                                                                   \
         {                                                                                                              \
             const size_t i = first + j;                                                                                \
             ADD_TERMS(COUNT, j);                                                                                       \
         }                                                                                                              \
+    }                                                                                                                  \
     for (size_t i = first; i < n; i++)                                                                                 \
         ADD_TERMS(COUNT, i - first);                                                                                   \
     memcpy(lanes->lane, lane, sizeof lane);
@@ -62,9 +64,11 @@ static void gauge(size_t n, const void *gradients, double scale, size_t k, fastl
     size_t i = 0;
     for (; i < n && (k + i) % FASTLR_LANES != 0; i++)
         ADD(g[i], (k + i) % FASTLR_LANES);
-    for (; i + FASTLR_LANES <= n; i += FASTLR_LANES)
+    for (; i + FASTLR_LANES <= n; i += FASTLR_LANES) {
+        ask(g + i, LATER, FASTLR_LANES * sizeof(real), TO_READ);
         for (int j = 0; j < FASTLR_LANES; j++)
             ADD(g[i + (size_t)j], j);
+    }
     for (int j = 0; i < n; i++, j++)
         ADD(g[i], j);
 #undef ADD

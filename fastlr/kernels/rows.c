@@ -8,6 +8,7 @@
  *     all rows are never in memory.
  *  4. Rows lie anywhere, and no processor guesses where: so those to come are asked for some pairs ahead.
  */
+#include "prefetch.h"
 #include "table.h"
 
 #include <math.h>
@@ -129,35 +130,14 @@ size_t fastlr_order_rows(const void *index, bool wide, size_t count, size_t rows
 
 /* ---- one row after the other ---- */
 
-enum { LINE = 64, AHEAD = 16 }; /* bytes; pairs, measured with python -m bench.rows */
-
-/* Into the second level: a row of a table with its state is half of the first. In assembler because gcc takes a function that
- * does nothing but __builtin_prefetch() to have no effect, and leaves out its calls. */
-static inline void ask(const void *buffer, size_t bytes, bool to_write)
-{
-    for (size_t k = 0; k < bytes; k += LINE) {
-        const char *line = (const char *)buffer + k;
-#if defined(__x86_64__)
-        if (to_write)
-            __asm__ volatile("prefetchw %0" : : "m"(*line)); /* does nothing where it is not known */
-        else
-            __asm__ volatile("prefetcht1 %0" : : "m"(*line));
-#elif defined(__aarch64__)
-        if (to_write)
-            __asm__ volatile("prfm pstl2keep, %0" : : "Q"(*line));
-        else
-            __asm__ volatile("prfm pldl2keep, %0" : : "Q"(*line));
-#else
-        (void)line, (void)to_write;
-#endif
-    }
-}
+/* How far ahead rows are asked for, gradients into the second level, of whose first a row with its state is half. */
+enum { AHEAD = 16 }; /* pairs, measured with python -m bench.rows */
 
 /* What one thread has: the sum of a row's gradients in double, then narrowed. */
 size_t fastlr_rows_scratch(size_t width, fastlr_dtype dtype)
 {
     const size_t bytes = width * (sizeof(double) + (dtype == FASTLR_F32 ? sizeof(float) : sizeof(double)));
-    return (bytes + LINE - 1) / LINE * LINE;
+    return (bytes + FASTLR_LINE - 1) / FASTLR_LINE * FASTLR_LINE;
 }
 
 typedef struct {
@@ -177,12 +157,12 @@ static void ask_for(const walk *w, size_t at)
     const fastlr_rows *r = w->r;
     const uint32_t row = row_of(r->pairs[at]);
     const size_t bytes = r->width * w->size;
-    ask((const char *)r->g + (uint32_t)r->pairs[at] * bytes, bytes, false);
+    ask((const char *)r->g + (uint32_t)r->pairs[at] * bytes, 0, bytes, TO_READ_LATER);
     if (!w->rule || (at > 0 && row_of(r->pairs[at - 1]) == row))
         return;
-    ask((char *)r->p + row * bytes, bytes, true);
+    ask((char *)r->p + row * bytes, 0, bytes, TO_WRITE);
     for (int j = 0; j < w->rule->states; j++)
-        ask((char *)r->s[j] + row * w->strides[j], w->strides[j], true);
+        ask((char *)r->s[j] + row * w->strides[j], 0, w->strides[j], TO_WRITE);
 }
 
 /* The summed gradient of the pairs [at, end), which are one row's; `asked` is how far the prefetching is. */

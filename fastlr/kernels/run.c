@@ -78,7 +78,7 @@ struct work {
     const fastlr_span *spans;
     size_t count, size;
     const fastlr_rule *rule;
-    bool zero, cold;
+    bool zero;
     fastlr_sums *sums; /* a block each */
 
     const fastlr_table *table;
@@ -107,40 +107,6 @@ static void sweep(const work *w, piece c, void *sums)
     shift_states(w, &c, s);
     w->rule->sweep(c.n, shift(c.span->p, c.skip, w->size), shift(c.span->g, c.skip, w->size), s, c.span->step, w->zero,
                    c.k, sums);
-}
-
-/* After a backward pass other cores have had the parameters and written the gradients. The processor fetches ahead what is
- * read in order, but only to be read: to be written, such a line must be asked for again, and then late. So a step that comes
- * after other work asks for the lines of a later tile as it comes to each (python -m bench.torch_loop). Where the caches are
- * still the last step's own that would cost more than it brings. */
-enum { TILE = 1024, AHEAD = 2 * TILE, LINE = 64 }; /* elements, elements, bytes */
-
-static void will_write(const void *buffer, size_t bytes)
-{
-    for (size_t k = 0; k < bytes; k += LINE)
-#ifdef __x86_64__
-        __asm__ volatile("prefetchw %0" : : "m"(((const char *)buffer)[k])); /* does nothing where it is not known */
-#else
-        __builtin_prefetch((const char *)buffer + k, 1);
-#endif
-}
-
-static void sweep_cold(const work *w, piece c, void *sums)
-{
-    if (c.span->stored) { /* which asks always */
-        sweep(w, c, sums);
-        return;
-    }
-    const size_t n = c.span->n;
-    for (size_t end = c.skip + c.n; c.skip < end; c.skip += TILE, c.k += TILE) {
-        if (n - c.skip >= AHEAD + TILE) {
-            will_write(shift(c.span->p, c.skip + AHEAD, w->size), TILE * w->size);
-            if (w->zero)
-                will_write(shift(c.span->g, c.skip + AHEAD, w->size), TILE * w->size);
-        }
-        c.n = end - c.skip < TILE ? end - c.skip : TILE;
-        sweep(w, c, sums);
-    }
 }
 
 static void survey(const work *w, piece c, void *sums)
@@ -209,20 +175,20 @@ static void add_up(const work *w, fastlr_sums *found)
 static void update_range(void *ctx, size_t first, size_t last)
 {
     const work *w = ctx;
-    walk(w, first * FASTLR_BLOCK, last * FASTLR_BLOCK, NULL, w->cold ? sweep_cold : sweep);
+    walk(w, first * FASTLR_BLOCK, last * FASTLR_BLOCK, NULL, sweep);
 }
 
 static void update_blocks(void *ctx, size_t first, size_t last)
 {
     const work *w = ctx;
-    walk_blocks(w, first, last, w->cold ? sweep_cold : sweep);
+    walk_blocks(w, first, last, sweep);
 }
 
 void fastlr_run(const fastlr_rule *rule, const fastlr_span *spans, size_t count, bool zero, fastlr_sums *scratch,
                 fastlr_sums *found, int threads)
 {
     work w = {.spans = spans, .count = count, .size = rule->size, .rule = rule, .zero = zero};
-    w.cold = fastlr_idle(), w.sums = scratch;
+    w.sums = scratch;
     const size_t blocks = fastlr_blocks(spans, count);
     fastlr_parallel(blocks, useful(threads, blocks), rule->close ? update_blocks : update_range, &w);
     if (rule->close)

@@ -191,20 +191,43 @@ INLINED out NAME(RULE, element)(size_t i, real *p, real *g, real *s0, real *s1, 
     return o;
 }
 
+/* Asks for what comes LATER than element i, so many bytes of each buffer. */
+INLINED void NAME(RULE, ahead)(size_t i, size_t bytes, const real *p, const real *g, const real *s0, const real *s1,
+                               const real *s2, const real *s3, const real *s4, const real *origin, const real *input,
+                               bool writes, bool zero)
+{
+    const real *const states[] = {s0, s1, s2, s3, s4};
+    ask(p + i, LATER, bytes, writes ? TO_WRITE : TO_READ);
+    ask(g + i, LATER, bytes, zero ? TO_WRITE : TO_READ);
+    for (int j = 0; j < STATES; j++)
+        ask(states[j] + i, LATER, bytes, TO_READ);
+    if (ORIGINS)
+        ask(origin + i, LATER, bytes, TO_READ);
+    if (INPUTS)
+        ask(input + i, LATER, bytes, TO_READ);
+}
+
 INLINED void NAME(RULE, loop)(size_t n, real *restrict p, real *restrict g, real *restrict s0, real *restrict s1,
                               real *restrict s2, real *restrict s3, real *restrict s4, real *restrict origin,
                               const real *restrict input, apply a, NAME(OF, step) h, const bool zero, const bool fresh,
                               size_t k, fastlr_lanes *lanes)
 {
+#define ASK(i, bytes) NAME(RULE, ahead)(i, bytes, p, g, s0, s1, s2, s3, s4, origin, input, true, zero)
 #if TRAIL > 0
 #define TERMS NAME(RULE, element)(i, p, g, s0, s1, s2, s3, s4, origin, input, a, h, zero, fresh).sums
     OVER_LANES(TRAIL)
 #undef TERMS
 #else
     (void)k, (void)lanes;
-    for (size_t i = 0; i < n; i++)
-        NAME(RULE, element)(i, p, g, s0, s1, s2, s3, s4, origin, input, a, h, zero, fresh);
+    for (size_t first = 0, end; first < n; first = end) {
+        end = n - first < STRIDE ? n : first + STRIDE;
+        if (end - first == STRIDE)
+            ASK(first, STRIDE * sizeof(real));
+        for (size_t i = first; i < end; i++)
+            NAME(RULE, element)(i, p, g, s0, s1, s2, s3, s4, origin, input, a, h, zero, fresh);
+    }
 #endif
+#undef ASK
 }
 
 #define STATE(s, k) (STATES > k ? s[k] : NULL)
@@ -250,7 +273,9 @@ INLINED void NAME(RULE, tally)(size_t n, const real *p, const real *g, const rea
                                NAME(OF, step) h, bool fresh, size_t k, fastlr_lanes *lanes)
 {
 #define TERMS NAME(RULE, look)(i, p, g, s0, s1, s2, s3, s4, origin, input, a, h, fresh)
+#define ASK(i, bytes) NAME(RULE, ahead)(i, bytes, p, g, s0, s1, s2, s3, s4, origin, input, false, false)
     OVER_LANES(SURVEY)
+#undef ASK
 #undef TERMS
 }
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlr import _core
-from fastlr.groups import Group
+from fastlr.groups import Group, Piece
 from fastlr.hyper import Number, fraction, nonnegative, positive, real
 from fastlr.optimizer import Optimizer, Options, Rate, given
 
@@ -38,6 +39,23 @@ class _ScheduleFree(Optimizer):
     def share(group: Group) -> float:
         """β: how much of y is x."""
 
+    @classmethod
+    def average(
+        cls,
+        out: list[Any],
+        names: list[str],
+        y: Sequence[Any],
+        z: Sequence[Any],
+        pieces: Sequence[Piece],
+        groups: Sequence[Group],
+    ) -> None:
+        """Writes x to arrays, where y is not None."""
+        rule = "schedule_free_x"
+        plan = _core.Plan(rule, out[0].dtype.char, out, names, {}, pieces, len(groups), rule)
+        for k, group in enumerate(groups):
+            plan.set_group(k, 0.0, 0.0, 0.0, (cls.share(group),))
+        plan.step(y, 1.0, False, -1.0, False, _core.PROPAGATE, z)
+
     def eval_params(self, out: Any = None) -> Any:
         """x, the average that was learnt: what to evaluate, save or deploy. The parameters stay as they are.
 
@@ -61,14 +79,11 @@ class _ScheduleFree(Optimizer):
             else:
                 entries = list(self._structure.take(out, "out"))
             names = [f"{name} of out" for name in self._structure.names]
-            rule = "schedule_free_x"
-            plan = _core.Plan(rule, arrays[0].dtype.char, entries, names, {}, self._pieces, len(self.groups), rule)
-            for k, group in enumerate(self.groups):
+            for group in self.groups:
                 group.check()
-                plan.set_group(k, 0.0, 0.0, 0.0, (self.share(group),))
             made = self._plan.steps_made
             y = [a if steps else None for a, steps in zip(arrays, made, strict=True)]
-            plan.step(y, 1.0, False, -1.0, False, _core.PROPAGATE, self._entries["z"])
+            self.average(entries, names, y, self._entries["z"], self._pieces, self.groups)
             for entry, a, steps in zip(entries, arrays, made, strict=True):
                 if not steps:
                     np.copyto(entry, a)

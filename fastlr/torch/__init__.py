@@ -15,6 +15,7 @@ False
 
 from __future__ import annotations
 
+from fastlr.torch.curvature import hutchinson
 from fastlr.torch.flat import flatten
 from fastlr.torch.objective import objective
 from fastlr.torch.rules import (
@@ -30,6 +31,7 @@ from fastlr.torch.rules import (
     Adadelta,
     Adafactor,
     Adagrad,
+    AdaHessian,
     Adam,
     Adamax,
     AdamHD,
@@ -59,6 +61,7 @@ from fastlr.torch.rules import (
     ScheduleFreeSGD,
     SignSGD,
     Signum,
+    Sophia,
     SparseAdam,
     StableAdamW,
     Yogi,
@@ -77,6 +80,7 @@ __all__ = [
     "AMSGrad",
     "AdEMAMix",
     "AdaBelief",
+    "AdaHessian",
     "Adadelta",
     "Adafactor",
     "Adagrad",
@@ -107,10 +111,12 @@ __all__ = [
     "ScheduleFreeSGD",
     "SignSGD",
     "Signum",
+    "Sophia",
     "SparseAdam",
     "StableAdamW",
     "Yogi",
     "flatten",
+    "hutchinson",
     "objective",
     "optimizer_of",
 ]

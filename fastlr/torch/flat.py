@@ -58,6 +58,11 @@ class FlatParameter(torch.nn.Parameter):
         for p, g in zip(self._params, self._grad_views, strict=True):
             p.grad = g
 
+    def split(self, x: Any) -> dict[Any, Any]:
+        """For each parameter what of `x`, which is like all, is its own."""
+        pairs = zip(self._params, self._views, strict=True)
+        return {p: x.as_strided(v.shape, v.stride(), v.storage_offset() - self.storage_offset()) for p, v in pairs}
+
     def __deepcopy__(self, memo: Any) -> Any:
         raise TypeError("flat parameters cannot be copied; copy the model, and flatten the copy")
 

@@ -26,6 +26,7 @@ from fastlr.plain import overrides
 from fastlr.precision import Precision
 from fastlr.storage import expect
 from fastlr.structure import structure_of
+from fastlr.torch.flat import FlatParameter
 from fastlr.torch.layout import HALVES, is_dense, laid_like, refuse, run_of, strides_of
 from fastlr.torch.slots import Kept, check_state
 
@@ -40,13 +41,14 @@ class Row(NamedTuple):
 
     `choose` gives the class for a group. `keys` has torch's name for each of our states, by letter; `numbers` what
     torch keeps beside them: where it comes from, and its first value, of the group. `whole` are those that it saves as
-    integers.
+    integers. `mean` gives the average that a rule has of a parameter, of its group and state.
     """
 
     choose: Callable[[Mapping[str, Any]], type[Rule]]
     keys: Mapping[str, str]
     numbers: Mapping[str, tuple[int, Callable[[Mapping[str, Any]], float]]]
     whole: tuple[str, ...] = ()
+    mean: Callable[[Group, Any, Mapping[str, Any]], Any] | None = None
 
 
 class Chosen(NamedTuple):
@@ -83,11 +85,12 @@ class Bound(NamedTuple):
     sparse: bool
 
     def step(
-        self, rows: Any, grads: list[Any], scale: float, clip: float, nonfinite: int, then: Callable[[], Any] | None
+        self, beside: Any, grads: list[Any], scale: float, clip: float, nonfinite: int, then: Callable[[], Any] | None
     ) -> _core.Report:
         if self.sparse:
-            return self.plan.step_rows(rows, grads, scale, self.maximize, clip, nonfinite, then)
-        return self.plan.step(grads, scale, self.maximize, clip, False, nonfinite, self.inputs, then)
+            return self.plan.step_rows(beside, grads, scale, self.maximize, clip, nonfinite, then)
+        inputs = self.inputs if beside is None else beside
+        return self.plan.step(grads, scale, self.maximize, clip, False, nonfinite, inputs, then)
 
     def norm(self, rows: Any, grads: list[Any]) -> float:
         return self.plan.norm_rows(rows, grads) if self.sparse else self.plan.norm(grads)
@@ -97,7 +100,7 @@ class Moved(Exception):
     """A gradient is sparse that was dense, or dense that was sparse: bind again."""
 
 
-Work = tuple[Bound, Any, list[Any]]  # a plan, and rows or None, and gradients
+Work = tuple[Bound, Any, list[Any]]  # a plan; rows, or what else the rule is given, or None; gradients
 
 
 def plain(x: Any) -> Any:
@@ -185,6 +188,7 @@ class Step(torch.optim.Optimizer):
         self._squares = 0.0  # of the norms of the gradients so far
         self._norm = math.inf if self.clip_previous is None else 0.0  # of the step before
         self.report: _core.Report | None = None
+        self._diagonal: dict[Any, Any] | None = None
         self._lock = threading.Lock()
         self._bound: list[Bound] = []
         self._census: _core.Census | None = None
@@ -584,10 +588,17 @@ class Step(torch.optim.Optimizer):
         """What those that were given a gradient have to do."""
         found: list[Work] = []
         for bound in plans:
-            rows, grads = self._sparse_grads(bound) if bound.sparse else (None, bound.tensors.collect())
+            beside, grads = self._sparse_grads(bound) if bound.sparse else (None, bound.tensors.collect())
+            if self._diagonal is not None:
+                beside = self._diagonal_of(bound)
             if grads:
-                found.append((bound, rows, grads))
+                found.append((bound, beside, grads))
         return found
+
+    def _diagonal_of(self, bound: Bound) -> list[Any]:
+        """What `Informed.step` was given, for the parameters of a plan."""
+        assert self._diagonal is not None
+        return [self._diagonal[m.p] for m in bound.members]
 
     def _sparse_grads(self, bound: Bound) -> tuple[list[Any], list[Any]]:
         """Rows and gradients of each, as arrays; no gradients where none has one."""
@@ -627,6 +638,60 @@ class Step(torch.optim.Optimizer):
         assert then is not None
         report: _core.Report = then()
         return report
+
+    # ---- averages ---------------------------------------------------------------------------------------------------
+
+    def eval_params(self, module: torch.nn.Module | None = None) -> Any:
+        """The average of the parameters, which is what to evaluate, save or deploy, in new tensors.
+
+        That of `ema=`, or the rule's own: of Schedule-Free, of DoG and LDoG with `averaging`, of ASGD. Parameters and
+        model stay as they are: there is no mode to switch, and none to forget.
+
+        Parameters
+        ----------
+        module : Module, optional
+            Whose parameters these are.
+
+        Returns
+        -------
+        A list like the parameters in all groups; with a module a dict by name, for ``torch.func.functional_call``. What
+        has made no step yet is a copy of the parameter.
+
+        Examples
+        --------
+        >>> import torch, fastlr.torch
+        >>> model = torch.nn.Linear(2, 1)
+        >>> opt = fastlr.torch.ScheduleFreeAdamW(model.parameters(), lr=0.01)
+        >>> model(torch.ones(1, 2)).sum().backward()
+        >>> opt.step()
+        >>> y = torch.func.functional_call(model, opt.eval_params(model), torch.ones(1, 2))
+        >>> saved = {**model.state_dict(), **opt.eval_params(model)}
+        """
+        with self._lock:
+            found: dict[Any, Any] = {}
+            for k, group in enumerate(self.param_groups):
+                chosen = self._choose(k, group).group
+                for j, p in enumerate(group["params"]):
+                    refuse(self._name(k, j), p)
+                    found[p] = laid_like(self._mean_of(chosen, p), p)
+        if module is None:
+            return list(found.values())
+        for p in [p for p in found if isinstance(p, FlatParameter)]:
+            found.update(p.split(found.pop(p)))
+        return {name: found[p] for name, p in module.named_parameters() if p in found}
+
+    def _mean_of(self, group: Group, p: Any) -> Any:
+        slot, mean = self.state.get(p, {}), self.row.mean
+        if self._precision.ema is None and mean is None:
+            raise ValueError(
+                f"eval_params needs an average of the parameters: make {type(self).__name__} with ema=, or take "
+                "ScheduleFreeAdamW, ScheduleFreeSGD, ASGD, or DoG or LDoG with averaging="
+            )
+        if self._precision.ema is not None:
+            return slot.get("ema", p.detach()).to(p.dtype)
+        if mean is None or not slot or float(slot["step"]) == 0:
+            return p.detach()
+        return mean(group, p.detach(), slot).to(p.dtype)
 
     # ---- in backward ------------------------------------------------------------------------------------------------
 
@@ -793,6 +858,50 @@ class Step(torch.optim.Optimizer):
 def _on_gradient(me: Any, p: Any) -> None:
     if (optimizer := me()) is not None:
         optimizer._advance_one(p)
+
+
+class Informed(Step):
+    """Optimizers whose step is given a diagonal of the Hessian beside the gradients."""
+
+    def step(self, closure: Callable[[], Any] | None = None, *, hessian: Sequence[Any] | None = None) -> Any:
+        """As `Step.step`, with a diagonal of the Hessian: see `fastlr.torch.hutchinson`.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Evaluates the model again and returns the loss.
+        hessian : list of tensors or arrays, optional
+            One like each parameter in all groups, or None for one that has no gradient.
+        """
+        if hessian is None:
+            return super().step(closure)
+        if self.in_backward:
+            raise ValueError("hessian must be None with in_backward: the steps were made before")
+        self._diagonal = self._checked(hessian)
+        try:
+            return super().step(closure)
+        finally:
+            self._diagonal = None
+
+    step.hooked = True  # type: ignore[attr-defined]
+
+    def _checked(self, hessian: Sequence[Any]) -> dict[Any, Any]:
+        """For each parameter an array that lies as it does."""
+        params = [p for group in self.param_groups for p in group["params"]]
+        if not isinstance(hessian, list | tuple) or len(hessian) != len(params):
+            raise ValueError(
+                f"hessian must be a list of {len(params)} tensors like the parameters, got {hessian!r:.80}"
+            )
+        found: dict[Any, Any] = {}
+        for k, (p, given) in enumerate(zip(params, hessian, strict=True)):
+            d = None if given is None else torch.as_tensor(given).detach()
+            if d is not None and (d.shape != p.shape or d.dtype != p.dtype or d.layout is not torch.strided):
+                raise ValueError(
+                    f"hessian[{k}] must be dense, {p.dtype} and of shape {tuple(p.shape)} like its parameter, got "
+                    f"{d.dtype} of shape {tuple(d.shape)}"
+                )
+            found[p] = None if d is None else run_of(d if strides_of(d) == strides_of(p) else laid_like(d, p))
+        return found
 
 
 _with_hooks = torch.optim.Optimizer.profile_hook_step(Step._step)

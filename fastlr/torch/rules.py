@@ -10,8 +10,10 @@ import torch
 
 import fastlr
 from fastlr.custom import Custom
+from fastlr.groups import Group, Piece
 from fastlr.optimizer import Optimizer as Rule
-from fastlr.torch.optimizer import CARRIED, SHARE, STEP, Row, Step
+from fastlr.torch.layout import run_of
+from fastlr.torch.optimizer import CARRIED, SHARE, STEP, Informed, Row, Step
 
 MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
 
@@ -22,18 +24,23 @@ def _optimizer(
     keys: Mapping[str, str],
     numbers: Mapping[str, Any] = STEP,
     whole: tuple[str, ...] = (),
+    mean: Any = None,
 ) -> Any:
     """The class of torch of this name, with our step."""
     base = getattr(torch.optim, name)
     choose = (lambda group: rule) if isinstance(rule, type) else rule
     doc = f"`torch.optim.{name}` with fastlr's step: same arguments, state and checkpoints. See `fastlr.torch`."
-    return _class(name, base, doc, list(inspect.signature(base).parameters.values()), Row(choose, keys, numbers, whole))
+    row = Row(choose, keys, numbers, whole, mean)
+    return _class(name, base, doc, list(inspect.signature(base).parameters.values()), row)
 
 
-def _class(name: str, base: Any, doc: str, arguments: list[inspect.Parameter], row: Row) -> Any:
+def _class(
+    name: str, base: Any, doc: str, arguments: list[inspect.Parameter], row: Row, rule: type[Rule] | None = None
+) -> Any:
     ours = [x for x in inspect.signature(Step.__init__).parameters.values() if x.kind is x.KEYWORD_ONLY]
     signature = inspect.Signature([*arguments, *ours])
-    return type(name, (Step, base), {"__doc__": doc, "__module__": __name__, "__signature__": signature, "row": row})
+    ours_of = Informed if rule is not None and rule.informed else Step
+    return type(name, (ours_of, base), {"__doc__": doc, "__module__": __name__, "__signature__": signature, "row": row})
 
 
 class Own(torch.optim.Optimizer):
@@ -49,7 +56,7 @@ class Own(torch.optim.Optimizer):
         super().__init__(params, {name: given.arguments[name] for name in own[1:]})
 
 
-def _own(rule: type[Rule]) -> Any:
+def _own(rule: type[Rule], mean: Any = None) -> Any:
     """An optimizer with the names of fastlr's: hyper-parameters, and states by letter."""
     given = inspect.signature(rule).parameters
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -59,7 +66,27 @@ def _own(rule: type[Rule]) -> Any:
     arguments += [inspect.Parameter("maximize", kind, default=False)]
     keys = {key: key for key in (*rule.states, *rule.optional_states)}
     doc = f"`fastlr.{rule.__name__}` as an optimizer of torch. See `fastlr.torch`."
-    return _class(rule.__name__, Own, doc, arguments, Row(lambda group: rule, keys, STEP))
+    return _class(rule.__name__, Own, doc, arguments, Row(lambda group: rule, keys, STEP, mean=mean), rule)
+
+
+def _averaged(group: Group, p: Any, slot: Mapping[str, Any]) -> Any:
+    """DoG's, in a buffer of its own."""
+    if "a" not in slot:
+        raise ValueError("averaging must be a number for eval_params, got None; the authors' is 8")
+    return slot["a"]
+
+
+def _schedule_free(rule: Any) -> Any:
+    """That of Schedule-Free, which is computed."""
+
+    def mean(group: Group, p: Any, slot: Mapping[str, Any]) -> Any:
+        x = torch.empty_strided(p.shape, p.stride(), dtype=p.dtype)
+        out, y = run_of(x), run_of(p)
+        if p.numel():
+            rule.average([out], [""], [y], [run_of(slot["z"])], [Piece(0, 0, out.size, 0)], [group])
+        return x
+
+    return mean
 
 
 def optimizer_of(rule: type[Rule]) -> Any:
@@ -103,6 +130,7 @@ ASGD = _optimizer(
     fastlr.ASGD,
     {"x": "ax"},
     {**STEP, "eta": (CARRIED, lambda group: float(group["lr"])), "mu": (SHARE, lambda group: 1.0)},
+    mean=lambda group, p, slot: slot["ax"],
 )
 SGD = _optimizer("SGD", fastlr.SGD, {"b": "momentum_buffer"}, {})
 Muon = _optimizer("Muon", fastlr.Muon, {"b": "momentum_buffer"}, {})
@@ -110,6 +138,7 @@ Adafactor = _optimizer("Adafactor", fastlr.Adafactor, {"r": "row_var", "c": "col
 SparseAdam = _optimizer("SparseAdam", fastlr.SparseAdam, MOMENTS, STEP, ("step",))
 
 AMSGrad = _own(fastlr.AMSGrad)
+AdaHessian = _own(fastlr.AdaHessian)
 AdEMAMix = _own(fastlr.AdEMAMix)
 AdaBelief = _own(fastlr.AdaBelief)
 AdamHD = _own(fastlr.AdamHD)
@@ -117,12 +146,12 @@ Adan = _own(fastlr.Adan)
 Adopt = _own(fastlr.Adopt)
 DAdaptAdam = _own(fastlr.DAdaptAdam)
 DAdaptSGD = _own(fastlr.DAdaptSGD)
-DoG = _own(fastlr.DoG)
+DoG = _own(fastlr.DoG, _averaged)
 DoWG = _own(fastlr.DoWG)
 FTRL = _own(fastlr.FTRL)
 LAMB = _own(fastlr.LAMB)
 LARS = _own(fastlr.LARS)
-LDoG = _own(fastlr.LDoG)
+LDoG = _own(fastlr.LDoG, _averaged)
 LaProp = _own(fastlr.LaProp)
 LazyAdam = _own(fastlr.LazyAdam)
 Lion = _own(fastlr.Lion)
@@ -133,9 +162,10 @@ QHAdam = _own(fastlr.QHAdam)
 QHM = _own(fastlr.QHM)
 RowAdagrad = _own(fastlr.RowAdagrad)
 SGDHD = _own(fastlr.SGDHD)
-ScheduleFreeAdamW = _own(fastlr.ScheduleFreeAdamW)
-ScheduleFreeSGD = _own(fastlr.ScheduleFreeSGD)
+ScheduleFreeAdamW = _own(fastlr.ScheduleFreeAdamW, _schedule_free(fastlr.ScheduleFreeAdamW))
+ScheduleFreeSGD = _own(fastlr.ScheduleFreeSGD, _schedule_free(fastlr.ScheduleFreeSGD))
 SignSGD = _own(fastlr.SignSGD)
 Signum = _own(fastlr.Signum)
+Sophia = _own(fastlr.Sophia)
 StableAdamW = _own(fastlr.StableAdamW)
 Yogi = _own(fastlr.Yogi)
