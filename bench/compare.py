@@ -18,8 +18,6 @@ from bench.clock import Times
 from bench.engines import AUTHORS, first_line, limit_threads, load
 from bench.engines.base import Engine
 
-RECORD = Path(__file__).parent / "record"
-
 
 @dataclass
 class Result:
@@ -214,7 +212,7 @@ def main() -> None:
         print("\n" + summary(results, a.markdown))
     for name, reason in missing.items():
         print(f"\n{name}: {reason}")
-    for path in filter(None, (a.csv, RECORD / f"{machine.slug()}.csv" if a.record else None)):
+    for path in filter(None, (a.csv, machine.RECORD / f"{machine.slug()}.csv" if a.record else None)):
         write_csv(path, results)
 
 

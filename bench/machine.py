@@ -8,9 +8,14 @@ import importlib.metadata
 import os
 import platform
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from bench.engines import LIBRARIES
+
+RECORD = Path(__file__).parent / "record"
 
 
 def cpu() -> str:
@@ -44,6 +49,32 @@ def describe() -> str:
     import fastlr
 
     return f"{cpu()}, {processors()} processors, {fastlr.isa()}; {platform.system()}; {date()}; {versions()}"
+
+
+class Tee:
+    """Text that goes to several files."""
+
+    def __init__(self, *files: TextIO) -> None:
+        self.files = files
+
+    def write(self, text: str) -> int:
+        return max(file.write(text) for file in self.files)
+
+    def flush(self) -> None:
+        for file in self.files:
+            file.flush()
+
+
+@contextlib.contextmanager
+def recorded(name: str, wanted: bool) -> Iterator[None]:
+    """What is printed goes to record/<date>-<cpu>-<name>.txt too, if wanted, after the command that printed it."""
+    if not wanted:
+        yield
+        return
+    with (RECORD / f"{slug()}-{name}.txt").open("w", encoding="utf-8") as file:
+        file.write(f"$ python -m bench.{name} {' '.join(sys.argv[1:])}\n")
+        with contextlib.redirect_stdout(Tee(sys.stdout, file)):  # type: ignore[type-var]
+            yield
 
 
 def slug() -> str:

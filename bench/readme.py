@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bench import machine
 from bench.cases import Case, show_size
-from bench.compare import RECORD, Result, parser, render, run, show_time, write_csv
+from bench.compare import Result, parser, render, run, show_time, write_csv
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 README = Path(__file__).parent.parent / "README.md"
@@ -77,7 +77,7 @@ def main() -> None:
     split(a.file)  # fails before the minutes of measuring, not after
     results, _ = run(cases, a.engines, a.rounds)
     rewrite(a.file, section(results, " ".join(["python -m bench.readme", *sys.argv[1:]])))
-    for path in filter(None, (a.csv, RECORD / f"{machine.slug()}.csv" if a.record else None)):
+    for path in filter(None, (a.csv, machine.RECORD / f"{machine.slug()}.csv" if a.record else None)):
         write_csv(path, results)
 
 

@@ -81,8 +81,8 @@ def stored(cc: str, unit: pathlib.Path) -> tuple[int, int]:
     command = [cc, *FLAGS, "-w", *flags, *includes, "-c", str(unit), "-o", "/dev/null"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     text = (KERNELS / "store.h").read_text()
-    loops = len(re.findall(r"^(?:LOAD|SAVE|SAVE_BY_CHANCE)\(|^    for \(", text, re.M))
-    loops += text.count("largest_of(n, from)")  # a loop of bits.h
+    loops = len(re.findall(r"^(?:LOAD|SAVE)(?:_BY_CHANCE|_BLOCK)?\(|^    for \(", text, re.M))
+    loops += len(re.findall(r"^SAVE_BLOCK\(", text, re.M))  # which call largest_of() of bits.h
     full = WIDTH[unit.stem] // (4 if "clang" in cc else 1)  # clang counts elements
     return loops, sum(int(width) >= full for width in re.findall(r"(?:store|bits)\.h:\d+:" + pattern, done.stderr))
 

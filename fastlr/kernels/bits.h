@@ -18,6 +18,14 @@ INLINED float float_of(uint32_t b)
 
 enum { MAGNITUDE = 0x7fffffff, INFINITE = 0x7f800000, QUIET = 0x00400000 };
 
+/* Two bfloat16, or four codes of 8 bits, as a loop reads them: each is then a shift away, where widening them one by one
+ * would be a permutation, of which processors do fewer at a time. */
+typedef uint32_t __attribute__((aligned(1), may_alias)) word;
+
+typedef struct {
+    float a, b;
+} pair;
+
 /* ---- bfloat16: the upper half of a float32 ---- */
 
 INLINED float bf16_widen(uint32_t code)
@@ -32,7 +40,19 @@ INLINED uint32_t bf16_narrow(float x)
     return (b + 0x7fff + (b >> 16 & 1)) >> 16;
 }
 
+INLINED pair bf16_pair(uint32_t w)
+{
+    return (pair){float_of(w << 16), float_of(w & 0xffff0000)};
+}
+
+INLINED uint32_t bf16_word(pair x)
+{
+    return bf16_narrow(x.a) | bf16_narrow(x.b) << 16;
+}
+
 /* ---- 8 bits, in blocks with a scale ----
+ *
+ * Byte k of word j, of 64 in a block, is the code of element 2j, 2j + 1, 128 + 2j, 129 + 2j: as bfloat16 lie in words.
  *
  * A block that holds infinity or NaN becomes NaN wholly: its scale does. Values below 2⁻¹⁰⁰ count as such; so neither the
  * scale nor its inverse can leave float32's range. A block of zeros has scale 0.
@@ -60,14 +80,14 @@ INLINED float scale_of(uint32_t largest, float top, float *factor)
 /* Signed: integers from −127 to 127. Adding 1.5 · 2²³ rounds to the nearest integer, which the lowest bits then are. */
 static const float INT8_TOP = 127;
 
-INLINED float int8_widen(int8_t code, float scale)
+INLINED float int8_widen(uint32_t w, int k, float scale)
 {
-    return (float)code * scale;
+    return (float)((int32_t)(w << (24 - 8 * k)) >> 24) * scale;
 }
 
-INLINED uint8_t int8_narrow(float x, float factor)
+INLINED uint32_t int8_narrow(float x, float factor)
 {
-    return (uint8_t)word_of(x * factor + 0x1.8p23f);
+    return word_of(x * factor + 0x1.8p23f) & 255;
 }
 
 /* Not negative: floats of 4 bits of exponent and 4 of mantissa, from 2⁻¹⁵ to 2 (1 − 2⁻⁵): 0 is not among them, so that no
@@ -75,13 +95,26 @@ INLINED uint8_t int8_narrow(float x, float factor)
 static const float UINT8_TOP = 1.9375f;
 enum { STEEP = 19, LOWEST = 112 << 23 };
 
-INLINED float uint8_widen(uint8_t code, float scale)
+INLINED float uint8_widen(uint32_t w, int k, float scale)
 {
-    return float_of(((uint32_t)code << STEEP) + LOWEST) * scale;
+    return float_of(((w >> 8 * k & 255) << STEEP) + LOWEST) * scale;
 }
 
-INLINED uint8_t uint8_narrow(float x, float factor)
+INLINED uint32_t uint8_narrow(float x, float factor)
 {
     const int32_t near = (int32_t)(word_of(x * factor) + (1u << (STEEP - 1)) - LOWEST);
-    return (uint8_t)((near < 0 ? 0 : near) >> STEEP);
+    return (uint32_t)(near < 0 ? 0 : near) >> STEEP;
+}
+
+/* Where a loop over the words of a block finds the element of byte k of word j, and that one's pair. */
+enum { WORDS = FASTLR_QUANTUM / 4 };
+
+INLINED size_t pair_of(size_t j, int k)
+{
+    return j + (size_t)(k / 2) * WORDS;
+}
+
+INLINED size_t element_of(size_t j, int k)
+{
+    return 2 * pair_of(j, k) + (size_t)(k % 2);
 }

@@ -64,11 +64,9 @@ static void gauge(size_t n, const void *gradients, double scale, size_t k, fastl
     size_t i = 0;
     for (; i < n && (k + i) % FASTLR_LANES != 0; i++)
         ADD(g[i], (k + i) % FASTLR_LANES);
-    for (; i + FASTLR_LANES <= n; i += FASTLR_LANES) {
-        ask(g + i, LATER, FASTLR_LANES * sizeof(real), TO_READ);
+    for (; i + FASTLR_LANES <= n; i += FASTLR_LANES)
         for (int j = 0; j < FASTLR_LANES; j++)
             ADD(g[i + (size_t)j], j);
-    }
     for (int j = 0; i < n; i++, j++)
         ADD(g[i], j);
 #undef ADD

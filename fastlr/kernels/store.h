@@ -181,41 +181,37 @@ static void save_kahan(size_t n, const float *restrict from, void *to, void *bes
 
 /* ---- 8 bits, in blocks with a scale ---- */
 
-static void load_int8(size_t n, const void *from, const void *beside, float *restrict to)
-{
-    const int8_t *restrict codes = from;
-    const float scale = *(const float *)beside;
-    for (size_t i = 0; i < n; i++)
-        to[i] = int8_widen(codes[i], scale);
-}
+/* A pair of functions of one code, for whole blocks. */
+#define LOAD_BLOCK(format)                                                                                             \
+    static void load_##format(size_t n, const void *from, const void *beside, float *restrict to)                      \
+    {                                                                                                                  \
+        const word *restrict words = from;                                                                             \
+        const float scale = *(const float *)beside;                                                                    \
+        (void)n;                                                                                                       \
+        for (size_t j = 0; j < WORDS; j++)                                                                             \
+            for (int k = 0; k < 4; k++)                                                                                \
+                to[element_of(j, k)] = format##_widen(words[j], k, scale);                                             \
+    }
 
-static void save_int8(size_t n, const float *restrict from, void *to, void *beside, fastlr_chance chance)
-{
-    uint8_t *restrict codes = to;
-    float factor;
-    *(float *)beside = scale_of(largest_of(n, from), INT8_TOP, &factor);
-    (void)chance;
-    for (size_t i = 0; i < n; i++)
-        codes[i] = int8_narrow(from[i], factor);
-}
+#define SAVE_BLOCK(format, TOP)                                                                                        \
+    static void save_##format(size_t n, const float *restrict from, void *to, void *beside, fastlr_chance chance)      \
+    {                                                                                                                  \
+        word *restrict words = to;                                                                                     \
+        float factor;                                                                                                  \
+        *(float *)beside = scale_of(largest_of(n, from), TOP, &factor);                                                \
+        (void)chance;                                                                                                  \
+        for (size_t j = 0; j < WORDS; j++) {                                                                           \
+            uint32_t w = 0;                                                                                            \
+            for (int k = 4; k-- > 0;)                                                                                  \
+                w = w << 8 | format##_narrow(from[element_of(j, k)], factor);                                          \
+            words[j] = w;                                                                                              \
+        }                                                                                                              \
+    }
 
-static void load_uint8(size_t n, const void *from, const void *beside, float *restrict to)
-{
-    const uint8_t *restrict codes = from;
-    const float scale = *(const float *)beside;
-    for (size_t i = 0; i < n; i++)
-        to[i] = uint8_widen(codes[i], scale);
-}
-
-static void save_uint8(size_t n, const float *restrict from, void *to, void *beside, fastlr_chance chance)
-{
-    uint8_t *restrict codes = to;
-    float factor;
-    *(float *)beside = scale_of(largest_of(n, from), UINT8_TOP, &factor);
-    (void)chance;
-    for (size_t i = 0; i < n; i++)
-        codes[i] = uint8_narrow(from[i], factor);
-}
+LOAD_BLOCK(int8)
+SAVE_BLOCK(int8, INT8_TOP)
+LOAD_BLOCK(uint8)
+SAVE_BLOCK(uint8, UINT8_TOP)
 
 /* ---- what else is done to a tile ---- */
 

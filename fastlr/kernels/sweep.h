@@ -194,10 +194,10 @@ INLINED out NAME(RULE, element)(size_t i, real *p, real *g, real *s0, real *s1, 
 /* Asks for what comes LATER than element i, so many bytes of each buffer. */
 INLINED void NAME(RULE, ahead)(size_t i, size_t bytes, const real *p, const real *g, const real *s0, const real *s1,
                                const real *s2, const real *s3, const real *s4, const real *origin, const real *input,
-                               bool writes, bool zero)
+                               bool zero)
 {
     const real *const states[] = {s0, s1, s2, s3, s4};
-    ask(p + i, LATER, bytes, writes ? TO_WRITE : TO_READ);
+    ask(p + i, LATER, bytes, TO_WRITE);
     ask(g + i, LATER, bytes, zero ? TO_WRITE : TO_READ);
     for (int j = 0; j < STATES; j++)
         ask(states[j] + i, LATER, bytes, TO_READ);
@@ -212,7 +212,7 @@ INLINED void NAME(RULE, loop)(size_t n, real *restrict p, real *restrict g, real
                               const real *restrict input, apply a, NAME(OF, step) h, const bool zero, const bool fresh,
                               size_t k, fastlr_lanes *lanes)
 {
-#define ASK(i, bytes) NAME(RULE, ahead)(i, bytes, p, g, s0, s1, s2, s3, s4, origin, input, true, zero)
+#define ASK(i, bytes) NAME(RULE, ahead)(i, bytes, p, g, s0, s1, s2, s3, s4, origin, input, zero)
 #if TRAIL > 0
 #define TERMS NAME(RULE, element)(i, p, g, s0, s1, s2, s3, s4, origin, input, a, h, zero, fresh).sums
     OVER_LANES(TRAIL)
@@ -273,7 +273,7 @@ INLINED void NAME(RULE, tally)(size_t n, const real *p, const real *g, const rea
                                NAME(OF, step) h, bool fresh, size_t k, fastlr_lanes *lanes)
 {
 #define TERMS NAME(RULE, look)(i, p, g, s0, s1, s2, s3, s4, origin, input, a, h, fresh)
-#define ASK(i, bytes) NAME(RULE, ahead)(i, bytes, p, g, s0, s1, s2, s3, s4, origin, input, false, false)
+#define ASK(i, bytes) /* what is only read the processor fetches early enough by itself, and is slowed by being asked */
     OVER_LANES(SURVEY)
 #undef ASK
 #undef TERMS

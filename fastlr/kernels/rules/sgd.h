@@ -10,8 +10,8 @@ typedef struct {
     double mu, dampening, nesterov;
 } momentum_hyper;
 typedef struct {
-    real mu, gain; /* gain = 1 − τ */
-    bool fresh, nesterov;
+    real mu, gain;        /* gain = 1 − τ */
+    bits fresh, nesterov; /* not bool: gcc has no vectors of these to choose by */
 } momentum_step;
 typedef momentum_hyper sgd_hyper;
 typedef momentum_step sgd_step;
