@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from bench import machine
 from bench.cases import Array
 from bench.compare import render
 from bench.quality import Text
@@ -104,22 +105,28 @@ def error(code: Code, x: Array) -> tuple[float, float]:
     return float(e.mean()), float(e.max())
 
 
+def run(steps: int, seeds: int) -> None:
+    text = Text()
+    whole = [train(text, None, steps, seed) for seed in range(seeds)]
+    _, m, v = whole[0]
+    table = [("float32", "0", "0", "0", "0", *(f"{loss:.4f}" for loss, _, _ in whole))]
+    for name, pair in PAIRS.items():
+        found = [train(text, pair, steps, seed)[0] for seed in range(seeds)]
+        errors = [f"{x:.2g}" for code, state in zip(pair, (m, v), strict=True) for x in error(code, state)]
+        table.append((name, *errors, *(f"{loss:.4f}" if abs(loss) < 1e3 else f"{loss:.1e}" for loss in found)))
+    print(f"relative error of each code, and validation loss after {steps} steps")
+    columns = ("code of m, v", "m mean", "worst", "v mean", "worst", *(f"seed {k}" for k in range(seeds)))
+    print(render(columns, table))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--record", action="store_true", help="write what is printed to bench/record/, too")
     a = parser.parse_args()
-    text = Text()
-    whole = [train(text, None, a.steps, seed) for seed in range(a.seeds)]
-    _, m, v = whole[0]
-    table = [("float32", "0", "0", "0", "0", *(f"{loss:.4f}" for loss, _, _ in whole))]
-    for name, pair in PAIRS.items():
-        found = [train(text, pair, a.steps, seed)[0] for seed in range(a.seeds)]
-        errors = [f"{x:.2g}" for code, state in zip(pair, (m, v), strict=True) for x in error(code, state)]
-        table.append((name, *errors, *(f"{loss:.4f}" if abs(loss) < 1e3 else f"{loss:.1e}" for loss in found)))
-    print(f"relative error of each code, and validation loss after {a.steps} steps")
-    columns = ("code of m, v", "m mean", "worst", "v mean", "worst", *(f"seed {k}" for k in range(a.seeds)))
-    print(render(columns, table))
+    with machine.recorded("codes", a.record):
+        run(a.steps, a.seeds)
 
 
 if __name__ == "__main__":

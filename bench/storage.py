@@ -271,17 +271,7 @@ def denormals(n: int, rounds: int) -> None:
 PARTS = ("storages", "chain", "tensors", "denormals")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=parse_size, default=parse_size("48Mi"), help="elements")
-    parser.add_argument("--threads", type=int, default=2, help="of every engine")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--parts", default=",".join(PARTS), help="which, of " + ", ".join(PARTS))
-    parser.add_argument("--csv", type=Path, help="append raw samples to this file")
-    a = parser.parse_args()
-    limit_threads(a.threads)
-    fastlr.set_num_threads(a.threads)
-    torch.set_num_threads(a.threads)
+def run(a: argparse.Namespace) -> list[tuple[Any, ...]]:
     print(machine.describe())
     raw: list[tuple[Any, ...]] = []
     if "storages" in a.parts:
@@ -297,6 +287,23 @@ def main() -> None:
         many_tensors([25_000] * 400, "many small tensors", a.rounds, raw)
     if "denormals" in a.parts:
         denormals(1 << 20, a.rounds)
+    return raw
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=parse_size, default=parse_size("48Mi"), help="elements")
+    parser.add_argument("--threads", type=int, default=2, help="of every engine")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--parts", default=",".join(PARTS), help="which, of " + ", ".join(PARTS))
+    parser.add_argument("--csv", type=Path, help="append raw samples to this file")
+    parser.add_argument("--record", action="store_true", help="write what is printed to bench/record/, too")
+    a = parser.parse_args()
+    limit_threads(a.threads)
+    fastlr.set_num_threads(a.threads)
+    torch.set_num_threads(a.threads)
+    with machine.recorded("storage", a.record):
+        raw = run(a)
     if a.csv:
         with a.csv.open("a", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows((machine.date(), *row) for row in raw)

@@ -82,3 +82,10 @@ def backward(model, batch, scale=1.0):
     loss = nn.functional.cross_entropy(model(x), y)
     (loss * scale).backward()
     return loss
+
+
+def step_with(model, opt, grads):
+    """For another process. Gradients are made in this one, since torch's autograd does not survive a fork."""
+    for p, g in zip(model.parameters(), grads, strict=True):
+        p.grad = g
+    opt.step()

@@ -6,12 +6,14 @@
  */
 #include "stored.h"
 
+#include "prefetch.h"
+
 #include <string.h>
 
-enum { TILE = FASTLR_QUANTUM, AHEAD = 4, LINE = 64 }; /* elements, tiles, bytes */
+enum { TILE = FASTLR_QUANTUM, AHEAD = 4 }; /* elements, tiles */
 
 typedef struct {
-    _Alignas(LINE) float p[TILE], g[TILE], s[FASTLR_STATES][TILE];
+    _Alignas(FASTLR_LINE) float p[TILE], g[TILE], s[FASTLR_STATES][TILE];
 } tiles;
 
 static const unsigned char SIZE[FASTLR_FORMATS] = {4, 2, 2, 2, 2, 2, 2, 1, 1};
@@ -58,16 +60,12 @@ static inline void advance(buffer *b, size_t n)
         b->beside += BESIDE[b->format] ? n * BESIDE[b->format] : n / TILE * sizeof(float);
 }
 
-/* Asks for a later tile: the processor's own guesses end where a loop does. */
-static inline void ask(const buffer *b)
+/* Asks for a later tile of what is widened: the processor's own guesses end where a loop does. What the rule's loop itself goes
+ * over, in float32, has no such ends, and asking costs time there. */
+static inline void ask_ahead(const buffer *b)
 {
-    const char *next = b->at + AHEAD * TILE * SIZE[b->format];
-    for (size_t k = 0; b->at && k < TILE * (size_t)SIZE[b->format]; k += LINE)
-#ifdef __x86_64__
-        __asm__ volatile("prefetchw %0" : : "m"(next[k])); /* does nothing where it is not known */
-#else
-        __builtin_prefetch(next + k, 1);
-#endif
+    if (b->at && b->tile != (float *)b->at)
+        ask(b->at, AHEAD * TILE * SIZE[b->format], TILE * SIZE[b->format], TO_WRITE);
 }
 
 static inline size_t tile_at(size_t skip, size_t end)
@@ -148,7 +146,7 @@ void fastlr_sweep_stored(const fastlr_rule *rule, const fastlr_span *span, size_
         fastlr_chance chance = {x->key, x->first + skip};
         void *s[FASTLR_STATES] = {NULL};
         for (size_t j = 0; skip + (AHEAD + 1) * TILE <= end && j < count; j++)
-            ask(&all[j]);
+            ask_ahead(&all[j]);
         for (size_t j = 0; j < count; j++)
             if (j != 1)
                 fetch(codec, &all[j], n);

@@ -1,7 +1,5 @@
-#ifdef TARGET
-#ifdef __clang__
-#pragma clang attribute pop
-#else
+#ifndef __clang__
 #pragma GCC pop_options
-#endif
+#elif defined(TARGET)
+#pragma clang attribute pop
 #endif

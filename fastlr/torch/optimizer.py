@@ -19,7 +19,7 @@ from torch.optim import optimizer as torch_optimizer
 
 from fastlr import _core
 from fastlr.groups import Group, Piece
-from fastlr.hyper import choice, flag, positive
+from fastlr.hyper import choice, flag, nonnegative, positive
 from fastlr.optimizer import NONFINITE
 from fastlr.optimizer import Optimizer as Rule
 from fastlr.plain import overrides
@@ -262,7 +262,7 @@ class Step(torch.optim.Optimizer):
             self._census = None
             return
         for k, group in enumerate(self.param_groups):
-            if list(group.values()) == self._seen[k]:
+            if list(group.values()) == self._seen[k] or self._follow_rate(k, group):
                 continue
             chosen = self._choose(k, group)
             if chosen.kind != self._chosen[k].kind or any(bound.inputs for bound in self._bound):
@@ -272,6 +272,21 @@ class Step(torch.optim.Optimizer):
             self._see(k)
             for bound in self._bound:
                 self._set_group(bound, k)
+
+    def _follow_rate(self, k: int, group: Mapping[str, Any]) -> bool:
+        """Hands on a rate, which schedulers set before every step; False if there is more to it."""
+        seen, chosen = self._seen[k], self._chosen[k]
+        changed = [name for (name, x), old in zip(group.items(), seen, strict=False) if x is not old]
+        if changed != ["lr"] or len(seen) != len(group) or not isinstance(group["lr"], float):
+            return False
+        if any(bound.inputs for bound in self._bound):
+            return False
+        chosen.group.lr = nonnegative(f"param_groups[{k}].lr", group["lr"])
+        self._seen[k] = list(group.values())
+        for bound in self._bound:
+            if chosen.kind == bound.kind[:-2]:
+                bound.plan.set_lr(k, chosen.group.lr)
+        return True
 
     def _see(self, k: int) -> None:
         group = self.param_groups[k]

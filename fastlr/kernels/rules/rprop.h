@@ -24,11 +24,11 @@ PER_STEP rprop_step rprop_at(const rprop_hyper *o, int64_t t, pace *x)
 
 PER_ELEMENT out rprop(real g, real s, real l, rprop_step h)
 {
-    const real way = sign(g), same = way * sign(l);
+    const real same = sign(g) * sign(l);
     s = (s + h.start) * (same > 0 ? h.more : same < 0 ? h.less : same + 1);
-    s = h.most < s ? h.most : s;
-    s = h.least > s ? h.least : s;
-    return (out){.u = s * (same < 0 ? 0 : way), .s0 = s, .s1 = same < 0 ? 0 : g};
+    s = s > h.most ? h.most : s < h.least ? h.least : s;
+    g = same < 0 ? 0 : g;
+    return (out){.u = s * sign(g), .s0 = s, .s1 = g};
 }
 
 #define RULE rprop
