@@ -13,6 +13,7 @@ RAISE: Final[int]
 ONE: Final[float]
 HYPERS: Final[int]
 SCALARS: Final[int]
+CARRY: Final[int]
 STATES: Final[int]
 _C_API: Final[object]
 _XLA_STEP: Final[object]
@@ -55,7 +56,9 @@ def add_program(key: str, function: Callable[[int], Sequence[float]]) -> None: .
 
 @final
 class Made:
-    def __new__(cls, name: str, states: int, hypers: int, scalars: int, squares: int) -> Self: ...
+    def __new__(
+        cls, name: str, states: int, hypers: int, scalars: int, squares: int, first: Sequence[float] = ()
+    ) -> Self: ...
     def compiled(self, kind: str) -> bool: ...
     def use(self, kind: str, at: int, chunk: int) -> None: ...
 

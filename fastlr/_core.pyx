@@ -1285,7 +1285,6 @@ cdef class Plan:
             if apart or c.group != group or self.t[c.entry] + 1 != t:
                 group, t = c.group, self.t[c.entry] + 1
                 self.hypers[group].scale = scale * self.factors[group]
-                self.hypers[group].context = rule.context
                 numbers = self.numbers_of(self.carried, rule, self.laid[k])
                 memcpy(numbers, self.numbers_of(self.carry, rule, self.laid[k]), FASTLR_CARRY * sizeof(double))
                 sums = found
@@ -1300,6 +1299,7 @@ cdef class Plan:
         self, const fastlr_rule *rule, size_t group, int64_t t, const fastlr_sums *sums, double *numbers,
         fastlr_step *step
     ) except -1:
+        self.hypers[group].context = rule.context
         if not rule.prepare(&self.hypers[group], t, sums, numbers, step):
             dtype = "float32" if self.dtype == FASTLR_F32 else "float64"
             raise ValueError(

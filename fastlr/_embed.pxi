@@ -50,7 +50,8 @@ cdef extern from "fastlr.h" nogil:
     ctypedef struct fastlr_made:
         const char *name
         fastlr_dtype dtype
-        int states, hypers, scalars
+        int states, hypers, scalars, carry
+        double first[4]
         unsigned squares
         fastlr_made_at at
         fastlr_made_chunk chunk
@@ -160,6 +161,7 @@ def embeds(str rule):
 
 HYPERS = FASTLR_HYPERS
 SCALARS = FASTLR_SCALARS
+CARRY = FASTLR_CARRY
 STATES = FASTLR_STATES
 
 
@@ -176,11 +178,13 @@ cdef class Made:
         beside the rate.
     squares : int
         A bit for each state that is never negative.
+    first : sequence of float
+        The numbers that it carries from step to step, as they are before the first.
     """
     cdef fastlr_made *made  # one for each dtype
     cdef bytes name
 
-    def __cinit__(self, str name, int states, int hypers, int scalars, unsigned squares):
+    def __cinit__(self, str name, int states, int hypers, int scalars, unsigned squares, first=()):
         cdef int k
         self.name = name.encode()
         for dtype in (FASTLR_F32, FASTLR_F64):
@@ -191,7 +195,9 @@ cdef class Made:
         for k, dtype in enumerate((FASTLR_F32, FASTLR_F64)):
             self.made[k].name, self.made[k].dtype = self.name, dtype
             self.made[k].states, self.made[k].hypers, self.made[k].scalars = states, hypers, scalars
-            self.made[k].squares = squares
+            self.made[k].squares, self.made[k].carry = squares, len(first)
+            for j, x in enumerate(first):
+                self.made[k].first[j] = x
             fastlr_add(&self.made[k])
 
     def compiled(self, str kind):

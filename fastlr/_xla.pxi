@@ -145,7 +145,7 @@ cdef void xla_update(xla_frame *frame, char *message) noexcept nogil:
     cdef xla_buffer **arguments = <xla_buffer **>frame.arguments.items
     cdef xla_buffer **results = <xla_buffer **>frame.results.items
     cdef double hyper[12]  # lr, l2, decay and FASTLR_HYPERS
-    cdef char rule[128]
+    cdef char rule[512]  # a user's is named after its function
     cdef fastlr_call c
     cdef fastlr_description d
     cdef fastlr_tensor *tensors

@@ -216,7 +216,8 @@ def build(cls: type[Custom], made: _core.Made, kind: str) -> tuple[Any, ...]:
 def _compile_scalars(cls: type[Custom]) -> Any:
     sizes = custom._sizes(cls)
     layout = tuple(0 if not isinstance(cls.defaults[name], tuple | list) else n for name, n in sizes.items())
-    load, order, names = _load(_t.float64, layout), [*cls.hypers], _wanted(cls)
+    layout += (0,) * len(cls.carried)
+    load, order, names = _load(_t.float64, layout), [*cls.hypers, *cls.carried], _wanted(cls)
     places = tuple(order.index(name) for name in names)
     pick = _picker(places)
     double = _t.float64
@@ -246,7 +247,7 @@ def _compile_scalars(cls: type[Custom]) -> Any:
 
 
 def _wanted(cls: type[Custom]) -> list[str]:
-    """The hyper-parameters that the function of a step takes, or without one those of the formula."""
+    """The hyper-parameters and carried numbers that the function of a step takes, or without one the formula."""
     return [*inspect.signature(cls.scalars).parameters][2:] if cls.scalars else cls.names()
 
 
@@ -351,10 +352,10 @@ def _by_hand(cls: type[Custom], kind: str) -> list[np.ndarray[Any, Any]]:
     """P and the states after a few steps by the user's own functions."""
     real = np.float64 if kind == "d" else np.float32
     p, states = SAMPLE.astype(real), [np.zeros(len(SAMPLE), real) for _ in cls.states]
-    hyper = {name: cls.defaults[name] for name in cls.hypers}
+    given = {**{name: cls.defaults[name] for name in cls.hypers}, **cls.carried}
     with np.errstate(all="ignore"):
         for t in range(1, TRIALS + 1):
-            rate, scalars = _scalars_by_hand(cls, t, hyper)
+            rate, scalars = _scalars_by_hand(cls, t, given)
             numbers = [tuple(map(real, x)) if isinstance(x, tuple | list) else real(x) for x in scalars]
             for i, g in enumerate(_gradients(t).astype(real)):
                 own = [x[i] for x in states]
@@ -369,16 +370,19 @@ def _by_hand(cls: type[Custom], kind: str) -> list[np.ndarray[Any, Any]]:
     return [p, *states]
 
 
-def _scalars_by_hand(cls: type[Custom], t: int, hyper: dict[str, Any]) -> tuple[float, list[Any]]:
+def _scalars_by_hand(cls: type[Custom], t: int, given: dict[str, Any]) -> tuple[float, list[Any]]:
+    """The rate and what the formula takes; what is carried is replaced."""
     lr = 0.125
     if cls.scalars is None:
-        return lr, [hyper[name] for name in cls.names()]
-    found = cls.scalars(t, lr, *(hyper[name] for name in _wanted(cls)))
+        return lr, [given[name] for name in cls.names()]
+    found = cls.scalars(t, lr, *(given[name] for name in _wanted(cls)))
     found = found if isinstance(found, tuple) else (found,)
-    if len(found) != 1 + len(cls.names()):
-        wanted = ", ".join(("the rate", *cls.names()))
-        raise TypeError(f"{custom._where(cls.scalars)} must return {wanted}, got {len(found)} values")
-    return float(found[0]), [float(x) for x in found[1:]]
+    names = ["the rate", *cls.names(), *cls.carried]
+    if len(found) != len(names):
+        raise TypeError(f"{custom._where(cls.scalars)} must return {', '.join(names)}, got {len(found)} values")
+    numbers = [float(x) for x in found]
+    given.update(zip(cls.carried, numbers[len(names) - len(cls.carried) :], strict=True))
+    return numbers[0], numbers[1 : 1 + len(cls.names())]
 
 
 def _gradients(t: int) -> np.ndarray[Any, Any]:
@@ -388,14 +392,17 @@ def _gradients(t: int) -> np.ndarray[Any, Any]:
 def _compare(cls: type[Custom], kind: str, at: Any, chunk: int, expected: list[np.ndarray[Any, Any]]) -> None:
     real = np.float64 if kind == "d" else np.float32
     p, states = SAMPLE.astype(real), [np.zeros(len(SAMPLE), real) for _ in cls.states]
-    hyper = np.array(custom._flat(cls.defaults[name] for name in cls.hypers), np.float64)
-    out, pointer = np.zeros(1 + _core.SCALARS), ctypes.c_void_p
+    hyper = np.array([*custom._flat(cls.defaults[name] for name in cls.hypers), *cls.carried.values()], np.float64)
+    first, count = len(hyper) - len(cls.carried), len(cls.carried)
+    out, pointer = np.zeros(1 + _core.SCALARS + _core.CARRY), ctypes.c_void_p
     double = ctypes.POINTER(ctypes.c_double)
     step = ctypes.CFUNCTYPE(None, ctypes.c_int64, pointer, pointer, pointer, pointer, ctypes.c_int64)(chunk)
     pointers = (pointer * max(1, len(states)))(*(x.ctypes.data for x in states))
     for t in range(1, TRIALS + 1):
         at(t, 0.125, hyper.ctypes.data_as(double), out.ctypes.data_as(double))
         numbers, g = np.concatenate([[1, 0, 0], out]).astype(real), _gradients(t).astype(real)
+        if count:
+            hyper[first:] = out[1 + len(cls.names()) :][:count]
         step(len(p), p.ctypes.data, g.ctypes.data, ctypes.addressof(pointers), numbers.ctypes.data, 0)
     for name, x, wanted in zip(("p", *cls.states), (p, *states), expected, strict=True):
         if not np.allclose(x, wanted, rtol=_FAR[kind], atol=_FAR[kind] * 1e-3, equal_nan=True):

@@ -71,6 +71,8 @@ class Custom(Optimizer):
     sees_p: ClassVar[bool]
     squares: ClassVar[tuple[str, ...]]
     """States that are never negative, which 8 bits store as such."""
+    carried: ClassVar[dict[str, float]]
+    """Numbers that a step hands on to the next, and what the first is given."""
     defaults: ClassVar[dict[str, Any]]
     _made: ClassVar[_core.Made | None] = None
     _kept: ClassVar[list[Any]]
@@ -89,8 +91,8 @@ class Custom(Optimizer):
         if names[:2] != ["t", "lr"]:
             raise TypeError(f"prepare: {_where(function)} must take t and lr first, got {_list(names)}")
         for name in names[2:]:
-            if name not in cls.hypers:
-                known = _list(cls.hypers)
+            if name not in cls.hypers and name not in cls.carried:
+                known = _list([*cls.hypers, *cls.carried])
                 raise TypeError(f"prepare: {_where(function)}: no hyper-parameter {name!r}; there are {known}")
         if cls._made is not None:
             raise RuntimeError(f"prepare must come before the first use of {cls.__name__}, which is compiled by now")
@@ -101,6 +103,10 @@ class Custom(Optimizer):
     def variant(cls, groups: Sequence[Group]) -> tuple[str, tuple[str, ...]]:
         if cls._made is None:
             if cls.scalars is None:
+                if cls.carried:
+                    raise TypeError(
+                        f"{_where(cls.formula)}: {_list(cls.carried)} must come from @{cls.__name__}.prepare"
+                    )
                 for name in cls.names():
                     if name not in cls.hypers:
                         raise TypeError(
@@ -111,7 +117,8 @@ class Custom(Optimizer):
             if count > _core.SCALARS:
                 raise TypeError(f"{_where(cls.formula)} takes {count} scalars; at most {_core.SCALARS} are possible")
             squares = sum(1 << j for j, key in enumerate(cls.states) if key in cls.squares)
-            cls._made = _core.Made(cls.rule, len(cls.states), sum(_sizes(cls).values()), count, squares)
+            first = tuple(cls.carried.values())
+            cls._made = _core.Made(cls.rule, len(cls.states), sum(_sizes(cls).values()), count, squares, first)
         return cls.rule, cls.states
 
     @classmethod
@@ -146,6 +153,8 @@ def rule(
     weight_decay: float = 0.0,
     decoupled: bool = False,
     checks: Mapping[str, Check] | None = None,
+    carried: Mapping[str, float] | None = None,
+    rows: bool = False,
     **hyper: Any,
 ) -> Callable[[Callable[..., Any]], type[Custom]]:
     """Makes an optimizer class of a function that computes one element of a step.
@@ -163,7 +172,9 @@ def rule(
     What is the same for all elements belongs in a second function, which ``@<class>.prepare`` takes: of the number t of
     the step, from 1, of lr and of hyper-parameters by name, in double. It returns the rate that u is multiplied by, and
     then the numbers that the first function takes, in its order. `complement` of `fastlr.custom` is for bias
-    corrections.
+    corrections. Numbers that are `carried` it takes by name as well, and returns those for the next step at the end.
+
+    What a rule of users' cannot have is sums over a tensor or the model, as LAMB and Prodigy take them.
 
     Parameters
     ----------
@@ -178,6 +189,12 @@ def rule(
     checks : mapping, optional
         What hyper-parameters may be, by name: functions of `fastlr.hyper`, such as ``positive``. By default numbers are
         finite, and booleans booleans.
+    carried : mapping of str to float, optional
+        Numbers that one step of a parameter hands on to the next, such as a product of rates, and what the first is
+        given: at most 4, in double. Checkpoints have them.
+    rows : bool, default False
+        Whether ``opt.step_rows`` is allowed: whether the formula makes sense for rows that have a gradient, while the
+        states of the others stand still.
     **hyper
         The rule's own hyper-parameters with their defaults: numbers, booleans or tuples of numbers, 9 in all.
 
@@ -206,6 +223,13 @@ def rule(
         raise ValueError(f"states must be at most {_core.STATES}, got {len(names)}")
     if unknown := set(never) - set(names):
         raise ValueError(f"squares must be states, got {', '.join(sorted(unknown))}")
+    kept = {name: real(f"carried[{name!r}]", x) for name, x in (carried or {}).items()}
+    if len(kept) > _core.CARRY:
+        raise ValueError(f"carried must be at most {_core.CARRY} numbers, got {len(kept)}")
+    if both := kept.keys() & hyper.keys():
+        raise ValueError(f"carried: {_list(sorted(both))} must not be hyper-parameters too")
+    if flag("rows", rows) and kept:
+        raise ValueError("rows must be False where numbers are carried, which are a parameter's and not a row's")
     own = {name: (checks or {}).get(name) or _check(name, x) for name, x in hyper.items()}
     if unknown := set(checks or {}) - set(hyper):
         raise ValueError(f"checks: no hyper-parameter {', '.join(sorted(unknown))}; there are {_list(hyper)}")
@@ -225,6 +249,8 @@ def rule(
             "rule": f"{formula.__module__}.{formula.__qualname__}#{next(_serial)}",
             "states": names,
             "squares": never,
+            "carried": kept,
+            "by_rows": rows,
             "hypers": own,
             "decoupled": decoupled,
             "formula": staticmethod(formula),

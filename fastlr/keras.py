@@ -23,6 +23,7 @@ import numpy as np
 
 from fastlr import _core, functional
 from fastlr.buffers import Array, as_array
+from fastlr.custom import Custom
 from fastlr.extras import need
 from fastlr.groups import Group, Piece
 from fastlr.optimizer import Optimizer
@@ -325,7 +326,28 @@ def _class(rule: type[Optimizer]) -> type[KerasOptimizer]:
     return keras.saving.register_keras_serializable(package="fastlr")(made)  # type: ignore[no-any-return]
 
 
-__all__ = ["KerasOptimizer"]
+def optimizer_of(rule: type[Optimizer]) -> type[KerasOptimizer]:
+    """The Keras optimizer of a class that `fastlr.rule` made, like those here, and registered as they are.
+
+    Examples
+    --------
+    >>> import fastlr, fastlr.keras, keras, numpy as np
+    >>> @fastlr.rule(states=("b",), momentum=0.9)
+    ... def Heavy(g, b, momentum):
+    ...     b = momentum * b + g
+    ...     return b, b
+    >>> optimizer = fastlr.keras.optimizer_of(Heavy)(learning_rate=0.5)
+    >>> w = keras.Variable(np.ones(2, "float32"))
+    >>> optimizer.apply([np.float32([3, 3])], [w])
+    >>> w.numpy()
+    array([-0.5, -0.5], dtype=float32)
+    """
+    if not (isinstance(rule, type) and issubclass(rule, Custom)):
+        raise TypeError(f"rule must be a class that fastlr.rule made, got {rule!r}; fastlr.keras has the others")
+    return _class(rule)
+
+
+__all__ = ["KerasOptimizer", "optimizer_of"]
 for _name in functional.__all__:
     _rule = getattr(functional, _name).rule
     if not _rule.per_row and (not _rule.informed or overrides(_rule, "derived")):

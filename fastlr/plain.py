@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastlr import _core, functional
+from fastlr.custom import Custom
 from fastlr.hyper import is_scheduled, nonnegative
 from fastlr.optimizer import Optimizer
 
@@ -30,11 +31,14 @@ class Plain(NamedTuple):
 def plain(rule: type[Optimizer], hyper: Mapping[str, Any]) -> Plain:
     """What is needed of a rule, or the error that says why it cannot be used so."""
     functions = {getattr(functional, name).rule: getattr(functional, name) for name in functional.__all__}
-    if rule not in functions:
-        raise TypeError(f"rule must be a class of fastlr's, such as fastlr.AdamW, got {rule!r}")
+    made = isinstance(rule, type) and issubclass(rule, Custom)
+    if not made and rule not in functions:
+        raise TypeError(f"rule must be a class of fastlr's, such as fastlr.AdamW, or of fastlr.rule, got {rule!r}")
+    update = getattr(rule, "function", None) or functions[rule]
+    for dtype in (np.float64, np.float32) if made else (np.float32,):  # a user's rule is compiled for each
+        probe = rule(np.zeros((1, 1), dtype), **hyper)  # refuses what it would refuse
     if not is_plain(rule):
         raise TypeError(f"rule must keep arrays of the parameters' shapes and nothing else, unlike {rule.__name__}")
-    probe = rule(np.zeros((1, 1), np.float32), **hyper)  # refuses what it would refuse
     (group,) = probe.groups
     first = {key: probe.initial(key, group) for key in probe.states}
 
@@ -46,7 +50,7 @@ def plain(rule: type[Optimizer], hyper: Mapping[str, Any]) -> Plain:
 
     own = {name: x for name, x in hyper.items() if name not in rule.starting}
     constant = not any(is_scheduled(x) or callable(x) for _, x in group)
-    return Plain(functions[rule], own, first, probe.rule, numbers, constant)
+    return Plain(update, own, first, probe.rule, numbers, constant)
 
 
 def is_plain(rule: type[Optimizer]) -> bool:

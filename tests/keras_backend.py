@@ -185,7 +185,7 @@ def test_schedules():
 # ---- in place, for every rule ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [name for name in ours.__all__ if name != "KerasOptimizer"])
+@pytest.mark.parametrize("name", [name for name in ours.__all__ if name not in ("KerasOptimizer", "optimizer_of")])
 def test_every_rule_has_the_bits_of_its_class_where_the_variables_lie(name):
     own = getattr(ours, name)
     shapes = ((6, 4),) if name == "Muon" else SHAPES
@@ -301,6 +301,21 @@ def test_training_with_the_scale_of_a_loss_found():
         model.fit(x, x[:, :3].argmax(1), epochs=3, verbose=0, shuffle=False)
         found.append(model.get_weights())
     assert farthest(*found) < 1e-5
+
+
+def test_rules_of_users():
+    pytest.importorskip("numba")
+    from tests.test_custom import Mine, MyNAdam
+
+    for rule, built_in in ((Mine, ours.AdamW), (MyNAdam, ours.NAdam)):
+        own = ours.optimizer_of(rule)
+        same = {"eps_mode": "torch"} if built_in is ours.AdamW else {}
+        found, expected = trained(own(learning_rate=0.01), steps=4), trained(built_in(0.01, **same), steps=4)
+        assert farthest(found, expected) <= (0 if rule is Mine else 1e-6)
+        config = theirs.serialize(own(learning_rate=0.01, betas=(0.5, 0.9)))
+        assert theirs.deserialize(config).hyper.betas == (0.5, 0.9)
+    with pytest.raises(TypeError, match=r"must be a class that fastlr\.rule made"):
+        ours.optimizer_of(fastlr.AdamW)
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------

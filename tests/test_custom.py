@@ -332,3 +332,161 @@ def test_the_python_functions_are_the_kernels():
     assert complement(0.9, 1000) == 1
     assert math.isnan(larger(np.float32(np.nan), np.float32(1)))
     assert sign(np.float64(-0.5)) == -1
+
+
+# ---- numbers carried, rows -------------------------------------------------------------------------------------------
+
+
+@fastlr.rule(states=("m", "v"), betas=(0.9, 0.999), eps=1e-8, psi=0.004, carried={"product": 1.0})
+def MyNAdam(g, m, v, a1, a2, of_m, of_g, eps):
+    m = average(m, g, a1)
+    v = average(v, square(g), a2)
+    return (of_m * m + of_g * g) / (root(v) + eps), m, v
+
+
+@MyNAdam.prepare
+def nesterov(t, lr, product, betas, eps, psi):
+    mu, following = betas[0] * (1 - 0.5 * 0.96 ** (t * psi)), betas[0] * (1 - 0.5 * 0.96 ** ((t + 1) * psi))
+    product = product * mu
+    c2 = math.sqrt(complement(betas[1], t))
+    of_m, of_g = following / (1 - product * following), (1 - mu) / (1 - product)
+    return lr * c2, 1 - betas[0], 1 - betas[1], of_m, of_g, eps * c2, product
+
+
+def nadams(steps, *classes, **kwargs):
+    """The optimizers and the parameters, one of which has no gradient at first."""
+    made = []
+    for cls in classes:
+        params = {"w": np.linspace(-1, 1, 50), "b": np.ones(3)}
+        opt = cls(params, lr=0.01, **kwargs)
+        for t in range(steps):
+            g = np.random.default_rng(t).standard_normal(50)
+            opt.step({"w": g, "b": None if t == 0 else g[:3]})
+        made.append((opt, params))
+    return made
+
+
+def test_numbers_are_carried_a_parameter_each():
+    (mine, p), (theirs, q) = nadams(6, MyNAdam, fastlr.NAdam)
+    for name in p:
+        np.testing.assert_allclose(p[name], q[name], rtol=1e-12)
+    found = np.array(mine._plan.numbers)
+    np.testing.assert_allclose(found, theirs._plan.numbers, rtol=1e-12)
+    assert found[0] < found[1] < 1  # six steps, and five
+
+
+def test_what_is_carried_is_in_checkpoints_and_the_callers_business_in_functions(tmp_path):
+    ((opt, p),) = nadams(3, MyNAdam)
+    q = {name: x.copy() for name, x in p.items()}
+    other = MyNAdam(q, lr=0.01)
+    other.load_state_dict(opt.state_dict())
+    g, numbers = {"w": np.ones(50), "b": np.ones(3)}, np.array(opt._plan.numbers[0])
+    r, m, v = p["w"].copy(), opt.state["m"]["w"].copy(), opt.state["v"]["w"].copy()
+    MyNAdam.function(r, g["w"], m, v, step=4, lr=0.01, numbers=numbers)
+    for o in (opt, other):
+        o.step(g)
+    for name in p:
+        np.testing.assert_array_equal(p[name], q[name])
+    np.testing.assert_array_equal(r, p["w"])
+    assert numbers == opt._plan.numbers[0]
+
+
+@fastlr.rule(states=("s",), squares=("s",), eps=1e-10, rows=True)
+def MyAdagrad(g, s, eps):
+    s = s + square(g)
+    return g / (root(s) + eps), s
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_alone_where_the_rule_allows_it(dtype):
+    random = np.random.default_rng(0)
+    p = random.standard_normal((400, 24)).astype(dtype)
+    q = p.copy()
+    mine, theirs = MyAdagrad(p, lr=0.1), fastlr.Adagrad(q, lr=0.1)
+    for _ in range(4):
+        rows, g = random.integers(0, 400, 90), random.standard_normal((90, 24)).astype(dtype)
+        for opt in (mine, theirs):
+            opt.step_rows(rows, g, clip_norm=20.0)
+    np.testing.assert_array_equal(p, q)
+    np.testing.assert_array_equal(mine.state["s"], theirs.state["s"])
+    with pytest.raises(TypeError, match="Mine has no step_rows"):
+        Mine(p).step_rows(rows, g)
+
+
+def test_wrong_numbers_to_carry_are_refused():
+    with pytest.raises(ValueError, match="carried must be at most 4 numbers, got 5"):
+        fastlr.rule(carried=dict.fromkeys("abcde", 0.0))
+    with pytest.raises(ValueError, match="carried: eps must not be hyper-parameters too"):
+        fastlr.rule(carried={"eps": 0.0}, eps=1e-8)
+    with pytest.raises(ValueError, match=r"carried\['a'\] must be finite"):
+        fastlr.rule(carried={"a": math.inf})
+    with pytest.raises(ValueError, match="rows must be False where numbers are carried"):
+        fastlr.rule(carried={"a": 1.0}, rows=True)
+
+    @fastlr.rule(carried={"a": 1.0})
+    def Unprepared(g):
+        return g
+
+    with pytest.raises(TypeError, match=r"a must come from @Unprepared\.prepare"):
+        first_step(Unprepared)
+
+    @Unprepared.prepare
+    def forgets(t, lr, a):
+        return lr
+
+    with pytest.raises(TypeError, match=r"must return the rate, a, got 1 values"):
+        first_step(Unprepared)
+
+
+# ---- in other libraries ---------------------------------------------------------------------------------------------
+
+
+def test_as_an_optimizer_of_torch():
+    torch = pytest.importorskip("torch")
+    import fastlr.torch
+
+    with pytest.raises(TypeError, match=r"must be a class that fastlr\.rule made, got .*AdamW"):
+        fastlr.torch.optimizer_of(fastlr.AdamW)
+    for mine, theirs in ((Mine, fastlr.torch.AdamW), (MyNAdam, fastlr.torch.NAdam)):
+        found = []
+        for build in (fastlr.torch.optimizer_of(mine), theirs):
+            torch.manual_seed(0)
+            model = torch.nn.Linear(30, 20)
+            opt = build(model.parameters(), lr=0.01, clip_norm=1.0)
+            for t in range(6):
+                if t == 3:  # a checkpoint midway
+                    saved, opt = opt.state_dict(), build(model.parameters(), lr=0.01, clip_norm=1.0)
+                    opt.load_state_dict(saved)
+                opt.zero_grad()
+                model(torch.randn(8, 30)).square().sum().backward()
+                opt.step()
+            found.append(model.weight.detach().numpy())
+        np.testing.assert_allclose(*found, rtol=0 if mine is Mine else 1e-5)
+
+
+@pytest.mark.parametrize("x64", [False, True])
+def test_in_jax(x64):
+    jax = pytest.importorskip("jax")
+    import fastlr.jax
+
+    with jax.enable_x64(x64):
+        p = np.linspace(-1, 1, 5000, dtype=np.float64 if x64 else np.float32)
+        params, g = jax.numpy.array(p), jax.numpy.array(p[::-1])
+        rule, opt = fastlr.jax.in_place(MyLion, lr=0.01), MyLion(p, lr=0.01)
+        state = rule.init(params)
+        for _ in range(3):
+            params, state = jax.jit(rule.step)(params, g, state)
+            opt.step(np.array(g))
+        np.testing.assert_array_equal(params, p)
+    with pytest.raises(TypeError, match="nothing else, unlike MyNAdam"):
+        fastlr.jax.in_place(MyNAdam)
+
+
+def test_in_thinc():
+    pytest.importorskip("thinc")
+    from fastlr.thinc import ThincOptimizer
+
+    p, q = np.ones(9, np.float32), np.ones(9, np.float32)
+    ThincOptimizer(Plain, lr=0.25)(0, p, np.ones(9, np.float32))
+    Plain(q, lr=0.25).step(np.ones(9, np.float32))
+    np.testing.assert_array_equal(p, q)

@@ -141,7 +141,7 @@ def test_handlers_check_their_call():
     for arguments, changed, message in (
         ((one, x, x), {"rule": "sdg"}, "no such rule, or not its buffers"),
         ((one, x, x, x), {}, "no such rule, or not its buffers"),
-        ((one, x, x), {"rule": "x" * 200}, "no such rule, or not its numbers"),
+        ((one, x, x), {"rule": "x" * 600}, "no such rule, or not its numbers"),
         ((one, x, x), {"numbers": numbers.astype(np.float32)}, "no such rule, or not its numbers"),
         ((one, x, x), {"numbers": np.zeros(2)}, "no such rule, or not its numbers"),
         ((one, x, x), {"numbers": np.append(numbers, 1)}, "hypers must be as many"),

@@ -319,7 +319,8 @@ int fastlr_processors(void);
 
 enum { FASTLR_SCALARS = 10 };
 
-/* Step t in double: out[0] is the rate, at first lr, and out[1..scalars] are what the chunk's function is given. */
+/* Step t in double, of the hyper-parameters and then the numbers carried. out[0] is the rate, at first lr, out[1..scalars] what
+ * the chunk's function is given, and then come the numbers that the next step is given. */
 typedef void (*fastlr_made_at)(int64_t t, double lr, const double *hyper, double *out);
 
 /* The step of n elements. `numbers`, of their type: scale, l2, decay, rate, then the scalars; see kernels/sweep.h. */
@@ -329,8 +330,9 @@ typedef void (*fastlr_made_chunk)(int64_t n, void *p, void *g, void *const *s, c
 typedef struct fastlr_made {
     const char *name; /* no other rule's */
     fastlr_dtype dtype;
-    int states, hypers, scalars;
-    unsigned squares; /* as in fastlr_rule */
+    int states, hypers, scalars, carry;
+    double first[FASTLR_CARRY]; /* what is carried to step 1 */
+    unsigned squares;           /* as in fastlr_rule */
     fastlr_made_at at;
     fastlr_made_chunk chunk;
     fastlr_rule rule; /* made of these by fastlr_add() */

@@ -21,12 +21,19 @@ static _Atomic(fastlr_made *) newest;
 static bool prepare(const fastlr_hyper *o, int64_t t, const fastlr_sums *sums, double *carry, fastlr_step *step)
 {
     _Static_assert(sizeof(block) <= sizeof *step, "FASTLR_STEP_SLOTS");
-    (void)sums, (void)carry;
+    (void)sums;
     const fastlr_made *made = o->context;
     const bool single = made->dtype == FASTLR_F32;
-    double x[APPLIED + FASTLR_SCALARS] = {[SCALE] = o->scale, [L2] = o->l2, [DECAY] = o->lr * o->decay};
+    double x[APPLIED + FASTLR_SCALARS + FASTLR_CARRY] = {[SCALE] = o->scale, [L2] = o->l2, [DECAY] = o->lr * o->decay};
+    double given[FASTLR_HYPERS + FASTLR_CARRY];
+    const size_t carried = (size_t)made->carry * sizeof *carry;
     block *b = (block *)step;
-    made->at(t, o->lr, o->rule, &x[RATE]);
+    memcpy(given, o->rule, sizeof o->rule);
+    if (carried)
+        memcpy(given + made->hypers, t > 1 ? carry : made->first, carried);
+    made->at(t, o->lr, given, &x[RATE]);
+    if (carried)
+        memcpy(carry, &x[APPLIED + made->scalars], carried);
     b->made = made;
     bool finite = true;
     for (int k = 0; k < APPLIED + made->scalars; k++) {
@@ -55,6 +62,7 @@ void fastlr_add(fastlr_made *made)
         .size = made->dtype == FASTLR_F32 ? sizeof(float) : sizeof(double),
         .states = made->states,
         .hypers = made->hypers,
+        .carry = made->carry,
         .squares = made->squares,
         .passes = 1,
         .accesses = 3 + 2 * made->states,

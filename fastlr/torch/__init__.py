@@ -65,6 +65,7 @@ from fastlr.torch.rules import (
     SparseAdam,
     StableAdamW,
     Yogi,
+    optimizer_of,
 )
 
 __all__ = [
@@ -117,4 +118,5 @@ __all__ = [
     "flatten",
     "hutchinson",
     "objective",
+    "optimizer_of",
 ]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 import fastlr
+from fastlr.custom import Custom
 from fastlr.groups import Group, Piece
 from fastlr.optimizer import Optimizer as Rule
 from fastlr.torch.layout import run_of
@@ -86,6 +87,29 @@ def _schedule_free(rule: Any) -> Any:
         return x
 
     return mean
+
+
+def optimizer_of(rule: type[Rule]) -> Any:
+    """The torch optimizer of a class that `fastlr.rule` made: hyper-parameters and states by its names.
+
+    Examples
+    --------
+    >>> import fastlr, fastlr.torch, torch
+    >>> @fastlr.rule(states=("b",), momentum=0.9)
+    ... def Heavy(g, b, momentum):
+    ...     b = momentum * b + g
+    ...     return b, b
+    >>> TorchHeavy = fastlr.torch.optimizer_of(Heavy)
+    >>> p = torch.nn.Parameter(torch.ones(2))
+    >>> opt = TorchHeavy([p], lr=0.5)
+    >>> (3 * p).sum().backward()
+    >>> opt.step()
+    >>> p.data, opt.state[p]["b"]
+    (tensor([-0.5000, -0.5000]), tensor([3., 3.]))
+    """
+    if not (isinstance(rule, type) and issubclass(rule, Custom)):
+        raise TypeError(f"rule must be a class that fastlr.rule made, got {rule!r}; fastlr.torch has the others")
+    return _own(rule)
 
 
 def _adam(group: Mapping[str, Any]) -> type[Rule]:
