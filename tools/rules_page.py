@@ -15,6 +15,7 @@ import itertools
 import pathlib
 import re
 import sys
+from typing import Any
 
 import fastlr
 from fastlr import _core
@@ -80,6 +81,8 @@ What has a star needs more memory or work, or less, than the kernel says: see it
 that have the rule compiled for CPUs: torch's `fused=True`, DeepSpeed, and, compiled when first called, optax under
 `jax.jit` (XLA) and torch.optim under `torch.compile` (Inductor). Their ε and bias corrections may differ: see
 `help(fastlr.Adam)`.
+
+[mechanize](#mechanize), below the rules, makes of any of them one that finds its rate.
 """
 
 
@@ -127,13 +130,13 @@ def elsewhere(name: str) -> str:
     return ", ".join(peer for peer, has in peers if name in has) or "–"
 
 
-def part(cls: type[Optimizer], title: str) -> str:
+def part(cls: Any, title: str) -> str:
     """A section of the docstring, without its heading."""
     found = re.search(rf"^{title}\n-+\n(.*?)(?=^\w[^\n]*\n-+\n|\Z)", inspect.getdoc(cls) or "", re.S | re.M)
     return found[1].strip() if found else ""
 
 
-def formula(cls: type[Optimizer]) -> str:
+def formula(cls: Any) -> str:
     lines = (inspect.getdoc(cls) or "").partition("\nParameters\n")[0].splitlines()
     block = [line for line in lines if line.startswith("    ") or not line]
     return inspect.cleandoc("\n".join(block)).strip()
@@ -158,10 +161,10 @@ def row(name: str, cls: type[Optimizer]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def section(name: str, cls: type[Optimizer]) -> str:
+def section(name: str, cls: Any) -> str:
     summary = (inspect.getdoc(cls) or "").splitlines()[0]
     lines = [f"## {name}", summary, f"```text\n{formula(cls)}\n```"]
-    if special(cls):
+    if inspect.isclass(cls) and special(cls):
         lines.append("\\* " + " ".join(part(cls, "Notes").split()))
     lines.append("Source: " + " ".join(part(cls, "References").split()))
     return "\n\n".join(lines)
@@ -174,7 +177,7 @@ def page() -> str:
         "| ---- | ------ | ----- | ----: | -----: | --------- |",
         *(row(name, cls) for name, cls in rules.items()),
     ]
-    sections = [section(name, cls) for name, cls in rules.items()]
+    sections = [section(name, cls) for name, cls in [*rules.items(), ("mechanize", fastlr.mechanize)]]
     return "\n".join([HEAD, *table, "", "\n\n".join(sections), ""])
 
 
