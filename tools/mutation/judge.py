@@ -18,7 +18,7 @@ import sys
 import pytest
 from _pytest.runner import runtestprotocol
 
-SECONDS = 600  # a mutant that never ends is ended
+SECONDS = 120  # of the processor, for one test: a mutant that never ends is ended
 
 
 class Judge:
@@ -32,7 +32,6 @@ class Judge:
             job = json.loads(line)
             answer, child = os.pipe()
             if (pid := os.fork()) == 0:
-                signal.alarm(SECONDS)
                 os.write(child, first_failure(session.items, *job).encode())
                 os._exit(0)
             os.close(child)
@@ -51,6 +50,7 @@ def first_failure(items: list[pytest.Item], library: str, words: list[str], ever
     others = [item for item in items if item not in set(named)] if everywhere else []
     chosen = [*sorted(named, key=lambda item: "float64" in item.nodeid), *others]
     for item, following in zip(chosen, [*chosen[1:], None], strict=True):
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         if any(report.failed for report in runtestprotocol(item, log=False, nextitem=following)):
             return item.nodeid.rpartition("::")[2]
     return ""
