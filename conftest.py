@@ -9,10 +9,11 @@ ONLY_WITH = {
     "fastlr/jax.py": "optax",
     "fastlr/thinc.py": "thinc",
     "fastlr/keras.py": "keras",
+    "tests/keras_backend.py": "keras",
     "fastlr/jit.py": "numba",
     "fastlr/compiled.py": "numba",
     "fastlr/custom.py": "numba",
 }
 collect_ignore = [path for path, library in ONLY_WITH.items() if not importlib.util.find_spec(library)]
 if os.environ.get("KERAS_BACKEND") not in ("numpy", "torch"):  # tests/test_keras.py has a process for each
-    collect_ignore.append("fastlr/keras.py")
+    collect_ignore += ["fastlr/keras.py", "tests/keras_backend.py"]
