@@ -73,7 +73,7 @@ def recorded(name: str, wanted: bool) -> Iterator[None]:
         return
     with (RECORD / f"{slug()}-{name}.txt").open("w", encoding="utf-8") as file:
         file.write(f"$ python -m bench.{name} {' '.join(sys.argv[1:])}\n")
-        with contextlib.redirect_stdout(Tee(sys.stdout, file)):  # type: ignore[type-var]
+        with contextlib.redirect_stdout(Tee(sys.stdout, file)):
             yield
 
 

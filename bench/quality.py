@@ -10,6 +10,7 @@ import argparse
 import functools
 from collections.abc import Iterator
 from statistics import mean
+from typing import Any
 
 import numpy as np
 
@@ -120,7 +121,7 @@ class Text(Task):
         return x.reshape(len(rows), -1)
 
 
-WAYS = {
+WAYS: dict[str, dict[str, Any]] = {
     "float32": {},
     "state bfloat16": {"state_dtype": "bfloat16"},
     "state int8": {"state_dtype": "int8"},
@@ -134,7 +135,7 @@ def train(task: Task, way: str, steps: int, seed: int) -> float:
     p = task.start(seed)
     half = way.startswith("bfloat16")
     held = to_bfloat16(p) if half else p
-    opt = fastlr.AdamW(held, lr=task.lr, weight_decay=0.0, dtype="bfloat16", **WAYS[way])  # type: ignore[arg-type]
+    opt = fastlr.AdamW(held, lr=task.lr, weight_decay=0.0, dtype="bfloat16", **WAYS[way])
     for batch in task.batches(seed, steps):
         g = task.gradient(to_float32(held) if half else held, batch)
         opt.step(to_bfloat16(g) if half else g)
@@ -145,7 +146,7 @@ def simulated(task: Task, code: str, steps: int, seed: int) -> float:
     from bench import codes
 
     with np.errstate(over="ignore", invalid="ignore"):  # some explode
-        return codes.train(task, codes.PAIRS[code], steps, seed)[0]  # type: ignore[arg-type]
+        return codes.train(task, codes.PAIRS[code], steps, seed)[0]
 
 
 def compare(task: Task, steps: int, seeds: int) -> None:

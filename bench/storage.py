@@ -31,7 +31,7 @@ from fastlr.buffers import allocate
 from fastlr.precision import to_bfloat16, to_float32
 
 Step = Callable[[], object]
-HYPER = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
+HYPER: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
 NBYTES = {"float32": 4.0, "bfloat16": 2.0, "int8": 1 + 4 / 256}
 STORAGES = [  # parameters, gradients, state
     ("float32", "float32", "float32"),
@@ -112,12 +112,10 @@ def bitsandbytes(p: Array, g: Array) -> tuple[Array, Step]:
 def expected(p: Array, g: Array) -> Array:
     """What float64 gives after STEPS steps, for the first elements."""
     x, d = p[:CHECKED].astype(np.float64), g[:CHECKED].astype(np.float64)
-    m, v, (b1, b2) = np.zeros_like(x), np.zeros_like(x), HYPER["betas"]  # type: ignore[misc]
+    m, v, (b1, b2) = np.zeros_like(x), np.zeros_like(x), HYPER["betas"]
     for t in range(1, STEPS + 1):
         m, v = b1 * m + (1 - b1) * d, b2 * v + (1 - b2) * d * d
-        x -= HYPER["lr"] * (
-            m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + HYPER["eps"]) + HYPER["weight_decay"] * x  # type: ignore[operator]
-        )
+        x -= HYPER["lr"] * (m / (1 - b1**t) / (np.sqrt(v / (1 - b2**t)) + HYPER["eps"]) + HYPER["weight_decay"] * x)
     return x
 
 

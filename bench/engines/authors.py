@@ -28,7 +28,7 @@ class _Authors(Engine):
         optimizer = cls([param], **case.hyper)
         if hasattr(optimizer, "train"):  # schedulefree's refuses to step before
             optimizer.train()
-        return optimizer.step  # type: ignore[no-any-return]
+        return optimizer.step
 
 
 class DAdaptation(_Authors):
