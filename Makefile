@@ -61,7 +61,7 @@ $(VENV)/with-%: $(BIN)/python $(SOURCES)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
 	@touch $@
 
-# Every mutant of every rule. .ci/run tries two hundred.
+# Every mutant of every rule. .ci/run tries forty.
 mutants: $(VENV)/with-test
 	$(BIN)/python tools/mutate.py
 
