@@ -21,6 +21,7 @@ import fastlr
 from fastlr import _core
 from fastlr.groups import Group
 from fastlr.optimizer import Optimizer
+from fastlr.plain import overrides
 
 PAGE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "rules.md"
 SIZE = 4  # bytes of a float32
@@ -118,11 +119,7 @@ def variants(cls: type[Optimizer]) -> list[tuple[str, tuple[str, ...]]]:
 
 def special(cls: type[Optimizer]) -> bool:
     """Whether state or cost is not what the kernel's entry says: states of other shapes, inputs made by the step."""
-    return any(
-        getattr(inspect.getattr_static(cls, name), "__func__", None)
-        is not getattr(inspect.getattr_static(Optimizer, name), "__func__", None)
-        for name in ("layout", "derived")
-    )
+    return any(overrides(cls, method) for method in ("layout", "derived"))
 
 
 def elsewhere(name: str) -> str:
