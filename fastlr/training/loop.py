@@ -17,11 +17,11 @@ import numpy as np
 from fastlr._core import Report
 from fastlr.buffers import Array
 from fastlr.groups import are_groups
-from fastlr.hyper import positive
+from fastlr.hyper import count, positive
 from fastlr.optimizer import Optimizer
 from fastlr.storage import Path, expect, read, write
 from fastlr.structure import structure_of
-from fastlr.training.callbacks import Callback, Checkpoint, count
+from fastlr.training.callbacks import Callback, Checkpoint
 from fastlr.training.history import History
 from fastlr.training.objective import Objective, Problem, norm, random_state, restore_random, scalar
 from fastlr.training.progress import bar

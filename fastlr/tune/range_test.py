@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlr.buffers import Array
-from fastlr.hyper import choice, positive
+from fastlr.hyper import choice, count, positive
 from fastlr.optimizer import Optimizer
 from fastlr.storage import Path
-from fastlr.training.callbacks import count
 from fastlr.training.loop import bind
 from fastlr.training.objective import Objective, Problem, Snapshot
 from fastlr.training.progress import bar

@@ -17,9 +17,9 @@ import numpy as np
 from fastlr import config
 from fastlr.buffers import Array
 from fastlr.extras import need
-from fastlr.hyper import choice, positive
+from fastlr.hyper import choice, count, positive
 from fastlr.storage import Path
-from fastlr.training.callbacks import Callback, count
+from fastlr.training.callbacks import Callback
 from fastlr.training.loop import Run, train
 from fastlr.training.objective import scalar
 from fastlr.training.progress import bar
