@@ -185,7 +185,7 @@ def range_test(
         bracket=(min(bounds[0], bounds[2]), max(bounds[1], bounds[2])),
         confidence=reading.confidence,
         flags=reading.flags,
-        alternatives=fastai.all_of(runs[0][0], runs[0][1]),
+        alternatives=fastai.all_of(runs[0][0], runs[0][1], steps),
         lrs=[run[0] for run in runs],
         losses=[run[1] for run in runs],
         start=runs[0][2],
