@@ -273,11 +273,10 @@ def _deferred_interrupt() -> Iterator[list[int]]:
 
 
 def _leave_checkpoint(run: Run, path: Path | None) -> None:
-    for callback in run.callbacks:
-        if isinstance(callback, Checkpoint):
-            path = callback.write(run)
-    if path is None:
-        return
-    if not any(isinstance(c, Checkpoint) for c in run.callbacks):
+    """Where the callbacks put theirs, else at `path`; says so."""
+    written = [callback.write(run) for callback in run.callbacks if isinstance(callback, Checkpoint)]
+    if not written and path is not None:
         run.save(path)
-    print(f"\ninterrupted after step {run.step}; go on with resume={os.fspath(path)!r}", file=sys.stderr)
+        written = [os.fspath(path)]
+    for name in written[-1:]:
+        print(f"\ninterrupted after step {run.step}; go on with resume={name!r}", file=sys.stderr)
