@@ -141,6 +141,29 @@ def test_divergence_is_bad_data_and_stopped():
     assert all(t.loss < start for t in found.trials if not t.diverged)
 
 
+def quartic(lr, rule):
+    w = np.full(2, 2.0, np.float32)
+    return lambda w, step: (float((w**4).sum()), 4 * w**3), w, rule(w, lr=lr)
+
+
+@pytest.mark.parametrize(
+    "rule", [lambda w, lr: fastlr.SGD(w, lr=lr, nonfinite="raise"), lambda w, lr: fastlr.BarzilaiBorwein(w, lr=lr)]
+)
+def test_an_optimizer_that_raises_at_gradients_that_are_not_finite_has_diverged(rule):
+    found = quiet(lambda lr: quartic(lr, rule), {"lr": (1e-3, 1e12)}, "grid", 6)
+    assert [t.diverged for t in found.trials] == [t.values["lr"] > 0.1 for t in found.trials]
+    assert found.best["lr"] == pytest.approx(1e-3)
+
+
+def test_gradients_that_are_not_finite_at_the_start_are_the_users():
+    def factory(lr):
+        w = np.ones(2)
+        return lambda w, step: (1.0, np.full(2, math.nan)), w, fastlr.SGD(w, lr=lr, nonfinite="raise")
+
+    with pytest.raises(FloatingPointError):
+        quiet(factory)
+
+
 def test_a_search_where_all_diverge_still_returns():
     found = quiet(space={"lr": (1e3, 1e9)}, budget=6)
     assert all(t.diverged for t in found.trials)
