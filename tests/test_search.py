@@ -1,5 +1,6 @@
 """The search: methods, divergence, storage that survives kill -9, processes, and Bayes against chance."""
 
+import functools
 import math
 import os
 import signal
@@ -146,13 +147,12 @@ def quartic(lr, rule):
     return lambda w, step: (float((w**4).sum()), 4 * w**3), w, rule(w, lr=lr)
 
 
-@pytest.mark.parametrize(
-    "rule", [lambda w, lr: fastlr.SGD(w, lr=lr, nonfinite="raise"), lambda w, lr: fastlr.BarzilaiBorwein(w, lr=lr)]
-)
+@pytest.mark.parametrize("rule", [functools.partial(fastlr.SGD, nonfinite="raise"), fastlr.BarzilaiBorwein])
 def test_an_optimizer_that_raises_at_gradients_that_are_not_finite_has_diverged(rule):
     found = quiet(lambda lr: quartic(lr, rule), {"lr": (1e-3, 1e12)}, "grid", 6)
-    assert [t.diverged for t in found.trials] == [t.values["lr"] > 0.1 for t in found.trials]
-    assert found.best["lr"] == pytest.approx(1e-3)
+    diverged = [t.diverged for t in found.trials]
+    assert (diverged[0], diverged[-2:]) == (False, [True, True])
+    assert found.loss < 32 < min(t.loss for t in found.trials if t.diverged)  # 32 is where they start
 
 
 def test_gradients_that_are_not_finite_at_the_start_are_the_users():
