@@ -5,8 +5,8 @@ pretrained layers know, and what one rate for all layers unlearns while the new 
 trials, judged by the errors on the same validation set: one rate for all layers, or a rate for the new layer and the
 share of it that the others have. The test set is seen with what was chosen alone.
 
-Without the moving (``FAR = 0``) there is little to keep: fifty pictures in the middle teach as much of the others as 0 to
-4 do, and a global rate that was searched does as well as a pair.
+Without the moving (``FAR = 0``) there is little to keep: fifty pictures in the middle teach as much of the others as
+0 to 4 do, and a global rate that was searched does as well as a pair.
 """
 
 from __future__ import annotations
