@@ -6,7 +6,8 @@ counting from 1. All are updated in place, and must not overlap. Options of all:
 on the gradient), `zero_grads`. A rule that carries numbers from step to step takes them as `numbers`, a float64 array
 of zeros before the first; one that needs a diagonal of the Hessian takes it as `hessian`. What a class sums over the
 model is summed over p: give the whole model as one array. One with `step_rows`
-takes `rows`: then g has a gradient for each of these rows of p, which alone are updated.
+takes `rows`: then g has a gradient for each of these rows of p, which alone are updated. `mechanize` makes of a
+function one that finds its rate.
 
 >>> import numpy as np
 >>> p, m, v = np.ones(3, np.float32), np.zeros(3, np.float32), np.zeros(3, np.float32)
@@ -44,6 +45,8 @@ from fastlr.rules.hypergradient import SGDHD, AdamHD
 from fastlr.rules.laprop import LaProp
 from fastlr.rules.layerwise import LAMB, LARS, NovoGrad, StableAdamW
 from fastlr.rules.madgrad import MADGRAD
+from fastlr.rules.mechanic import BETAS
+from fastlr.rules.mechanic import mechanize as _mechanized
 from fastlr.rules.muon import Muon
 from fastlr.rules.nadam import NAdam
 from fastlr.rules.prodigy import Prodigy
@@ -86,6 +89,7 @@ __all__ = [
     "ldog",
     "lion",
     "madgrad",
+    "mechanize",
     "muon",
     "nadam",
     "novograd",
@@ -205,6 +209,46 @@ def _numbers(numbers: Any, count: int) -> Array:
     return numbers
 
 
+def mechanize(
+    update: Callable[..., None],
+    betas: tuple[float, ...] = BETAS,
+    s_init: float = 1e-8,
+    s_decay: float = 0.01,
+    eps: float = 1e-8,
+) -> Callable[..., None]:
+    """The update of the class that `fastlr.mechanize` makes of a function's: one that finds its rate.
+
+    Parameters
+    ----------
+    update : function of this module, or ``function`` of a class of `fastlr.rule`
+        Of a rule that steps whole; see `fastlr.mechanize`.
+    betas, s_init, s_decay, eps
+        As in `fastlr.mechanize`.
+
+    Returns
+    -------
+    function
+        With the arguments of `update`, and after its states ``delta`` and ``start``, both zeros before the first step.
+        ``numbers`` has, after those of the rule, S and then s, r, m and v of each of the n betas: 1 + 4n.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> update = mechanize(sgd)
+    >>> p, delta, start = np.float32([3, -4]), np.zeros(2, np.float32), np.zeros(2, np.float32)
+    >>> numbers = np.zeros(1 + 4 * 6)
+    >>> for t in range(1, 201):
+    ...     update(p, p.copy(), delta, start, step=t, lr=1.0, numbers=numbers)    # the gradient of ‖p‖²/2
+    >>> bool(abs(p).max() < 1e-3), bool(numbers[0] > 0.01)
+    (True, True)
+    """
+    cls = getattr(update, "rule", None)
+    if not callable(update) or not isinstance(cls, type):
+        raise TypeError(f"update must be a function of fastlr.functional, such as adamw, got {update!r}")
+    made = _mechanized(cls, betas=betas, s_init=s_init, s_decay=s_decay, eps=eps)
+    return _function(f"mechanic_{update.__name__}", made)
+
+
 adabelief = _function("adabelief", AdaBelief)
 adadelta = _function("adadelta", Adadelta)
 adafactor = _function("adafactor", Adafactor)
@@ -251,3 +295,8 @@ sparse_adam = _function("sparse_adam", SparseAdam)
 sophia = _function("sophia", Sophia)
 stable_adamw = _function("stable_adamw", StableAdamW)
 yogi = _function("yogi", Yogi)
+
+BY_RULE: dict[type[Optimizer], Callable[..., None]] = {
+    update.rule: update for update in map(globals().__getitem__, __all__) if update is not mechanize
+}
+"""The function of each class."""

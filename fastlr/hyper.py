@@ -62,6 +62,22 @@ def share(name: str, x: object) -> float:
     return value
 
 
+def inside(name: str, x: object) -> float:
+    value = real(name, x)
+    if not 0 < value < 1:
+        raise ValueError(f"{name} must be in (0, 1), got {x!r}")
+    return value
+
+
+def count(name: str, x: object, least: int = 1) -> int:
+    """How many: an integer of Python's or NumPy's."""
+    if isinstance(x, bool) or not isinstance(x, numbers.Integral):
+        raise TypeError(f"{name} must be an integer, got {x!r} ({type(x).__name__})")
+    if x < least:
+        raise ValueError(f"{name} must be >= {least}, got {x}")
+    return int(x)
+
+
 def pair_of_betas(name: str, x: object) -> tuple[float, float]:
     if not isinstance(x, tuple | list) or len(x) != 2:
         raise TypeError(f"{name} must be a pair of numbers in [0, 1), got {x!r}")

@@ -348,8 +348,7 @@ def optimizer_of(rule: type[Optimizer]) -> type[KerasOptimizer]:
 
 
 __all__ = ["KerasOptimizer", "optimizer_of"]
-for _name in functional.__all__:
-    _rule = getattr(functional, _name).rule
+for _rule in functional.BY_RULE:
     if not _rule.per_row and (not _rule.informed or overrides(_rule, "derived")):
         globals()[_rule.__name__] = _class(_rule)
         __all__ += [_rule.__name__]

@@ -30,11 +30,10 @@ class Plain(NamedTuple):
 
 def plain(rule: type[Optimizer], hyper: Mapping[str, Any]) -> Plain:
     """What is needed of a rule, or the error that says why it cannot be used so."""
-    functions = {getattr(functional, name).rule: getattr(functional, name) for name in functional.__all__}
     made = isinstance(rule, type) and issubclass(rule, Custom)
-    if not made and rule not in functions:
+    if not made and rule not in functional.BY_RULE:
         raise TypeError(f"rule must be a class of fastlr's, such as fastlr.AdamW, or of fastlr.rule, got {rule!r}")
-    update = getattr(rule, "function", None) or functions[rule]
+    update = getattr(rule, "function", None) or functional.BY_RULE[rule]
     for dtype in (np.float64, np.float32) if made else (np.float32,):  # a user's rule is compiled for each
         probe = rule(np.zeros((1, 1), dtype), **hyper)  # refuses what it would refuse
     if not is_plain(rule):

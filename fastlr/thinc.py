@@ -75,6 +75,6 @@ def _register(rule: type[Optimizer]) -> None:
     thinc.registry.optimizers.register(f"fastlr.{rule.__name__}.v1", func=make)
 
 
-for _name in functional.__all__:
-    if is_plain(_rule := getattr(functional, _name).rule):
+for _rule in functional.BY_RULE:
+    if is_plain(_rule):
         _register(_rule)

@@ -371,7 +371,7 @@ TUNING = {"s_init": 0.5, "s_decay": 0.1, "eps": 0.01}
 def mechanic_adamw(id, kwargs):
     """The tuning is the class's, so that the reference has it as its defaults."""
     cls = fastlr.mechanize(fastlr.AdamW, betas=(0.9, 0.5), **TUNING)
-    function = fastlr.functional._function("mechanic_adamw", cls)
+    function = fastlr.functional.mechanize(fastlr.functional.adamw, betas=(0.9, 0.5), **TUNING)
     numbers = ("scale", *(f"{x}{k}" for x in "srmv" for k in range(2)))
     return Case(
         id,

@@ -129,6 +129,48 @@ def test_a_checkpoint_of_another_kind_is_refused_and_changes_nothing():
     assert_same(everything(opt, p), before)
 
 
+@every_rule
+def test_functional_is_the_class(rule):
+    """One array at a time, as all rules have it in test_rules.py, with the states of each."""
+    cls, kwargs = (rule.func, rule.keywords) if isinstance(rule, functools.partial) else (rule, {})
+    update = fastlr.functional.mechanize(fastlr.functional.BY_RULE[cls], betas=(0.9, 0.5), s_init=1e-2)
+    p, q = start()[:1], start()[:1]
+    opt = mechanic(rule, betas=(0.9, 0.5))(p, lr=0.01)
+    state = {key: np.copy(opt.state[key][0]) for key in opt.states}
+    numbers = np.concatenate(opt._plan.numbers)
+    assert not numbers.any()
+    for t in range(1, 6):
+        (g,) = gradients(p, t)[:1]
+        opt.step([g])
+        update(q[0], g, **state, numbers=numbers, step=t, lr=0.01, **kwargs)
+        assert_same(everything(opt, p), [*q, *(state[key] for key in opt.states), *numbers_like(opt, numbers)])
+    assert opt.scale > 0
+
+
+def numbers_like(opt, numbers):
+    """A flat array as rows of the lengths of the optimizer's."""
+    return np.split(numbers, np.cumsum([len(row) for row in opt._plan.numbers])[:-1])
+
+
+def test_functional_refuses_what_the_class_does():
+    f = fastlr.functional
+    p = np.ones(3, np.float32)
+    with pytest.raises(TypeError, match=r"update must be a function of fastlr\.functional, such as adamw, got <class"):
+        f.mechanize(fastlr.AdamW)
+    with pytest.raises(TypeError, match="not mechanized, got MechanicSGD"):
+        f.mechanize(f.mechanize(f.sgd))
+    with pytest.raises(TypeError, match="that step whole and are not mechanized, got RowAdagrad"):
+        f.mechanize(f.row_adagrad)
+    with pytest.raises(TypeError, match=r"betas must be 1 to 8 numbers in \[0, 1\)"):
+        f.mechanize(f.sgd, betas=())
+    update = f.mechanize(f.sgd)
+    with pytest.raises(TypeError, match="numbers must be a writable float64 array of 25, got None"):
+        update(p, p.copy(), p.copy(), p.copy(), step=1)
+    with pytest.raises(ValueError, match="state must be delta, start for these hyper-parameters, got delta"):
+        update(p, p.copy(), p.copy(), step=1, numbers=np.zeros(25))
+    np.testing.assert_array_equal(p, 1)
+
+
 def test_groups_share_one_scale_each_with_its_rate():
     p = start(np.float64)
     groups = [{"params": p[:1]}, {"params": p[1:], "lr": 0.0}]

@@ -221,6 +221,28 @@ def test_alternatives_by_hand():
     assert set(quiet(bowl, np.array([2.0]), fastlr.SGD).alternatives) == {"valley", "slide", "minimum", "steep"}
 
 
+def test_valley_is_half_past_a_third_of_the_longest_descent():
+    lrs = np.arange(20.0)
+    losses = np.r_[5.0, 5.0, np.arange(10.0, 0.0, -1.0), np.arange(2.0, 10.0)]  # ten that fall, from the third on
+    assert fastai.valley(lrs, losses) == lrs[1 + int(10 / 3) + int(10 / 6)]
+    assert fastai.valley(lrs, np.arange(20.0)) == lrs[0]
+
+
+def test_slide_is_the_last_place_whose_slope_differs_from_that_fifteen_further_on():
+    lrs, k = np.arange(40.0), np.arange(40)
+    # Slopes: 0 up to 19, ¼ at 20, k − 20 beyond.
+    assert fastai.slide(lrs, 0.5 * np.maximum(k - 20.0, 0) ** 2) == lrs[20 - 15]
+    assert fastai.slide(lrs, 0.5 * k**2) == lrs[0]
+    assert fastai.slide(lrs, 1.0 * k) == lrs[39 - 15]
+
+
+def test_alternatives_leave_out_a_tenth_of_all_steps_and_the_last_five_made():
+    lrs = np.geomspace(1e-7, 10, 100)[:60]
+    assert fastai.all_of(lrs, np.linspace(2, 1, 60), 100)["minimum"] == lrs[-6] / 10
+    assert fastai.all_of(lrs, np.linspace(1, 2, 60), 100)["minimum"] == lrs[10] / 10
+    assert math.isnan(fastai.all_of(lrs[:30], np.linspace(1, 2, 30), 100)["slide"])
+
+
 def test_smoothing_of_alternatives_has_no_bias_at_the_start():
     np.testing.assert_allclose(fastai.smooth(np.full(50, 2.5)), 2.5)
 

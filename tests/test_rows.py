@@ -448,6 +448,28 @@ def test_tables_of_any_length(rows, n, index):
     assert np.count_nonzero(p) <= touched.size
 
 
+@pytest.mark.parametrize("rows", [1, 200, 257, 2**20])
+@pytest.mark.parametrize("n", [8191, 8192, 30_000])
+@pytest.mark.parametrize("pattern", ["uniform", "zipf", "one bucket", "descending"])
+def test_duplicates_are_added_in_the_order_of_their_places(rows, n, pattern):
+    """In float64, where another order has other bits; so many that the threads share the sorting."""
+    rng = np.random.default_rng(rows + n)
+    chosen = {
+        "uniform": lambda: rng.integers(0, rows, n),
+        "zipf": lambda: zipf(rng, rows, n),
+        "one bucket": lambda: np.minimum(rng.geometric(0.01, n), rows) - 1,
+        "descending": lambda: np.sort(rng.integers(0, rows, n))[::-1].copy(),
+    }[pattern]()
+    g = rng.standard_normal((n, 3))
+    expected = np.zeros((rows, 3))
+    np.subtract.at(expected, chosen, g)
+    for threads in (1, 2, 3, 8):
+        _core.set_threads(threads)
+        p = np.zeros((rows, 3))
+        fastlr.SGD(p, lr=1.0).step_rows(chosen, g)
+        np.testing.assert_array_equal(p, expected)
+
+
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(st.data())
 def test_index_patterns(data):

@@ -59,6 +59,15 @@ def test_grid_over_two_ranges_and_choices():
         quiet(space={"power": [1.0, 0.5]}, method="grid", budget=1)
 
 
+def test_a_grid_of_another_fineness_is_another_search(tmp_path):
+    """Its values would be others: the finished ones would fill the budget, and the new grid have holes."""
+    path = tmp_path / "s.db"
+    quiet(method="grid", budget=4, storage=path)
+    with pytest.raises(ValueError, match="was made with budget 4, got 6; give another name or storage"):
+        quiet(method="grid", budget=6, storage=path)
+    assert quiet(method="grid", budget=4, storage=path).resumed == 4
+
+
 @pytest.mark.parametrize("method", ["random", "bayes"])
 def test_draws_depend_on_the_seed_alone_and_do_not_repeat(method):
     one, two, other = (quiet(method=method, budget=9, seed=seed) for seed in (1, 1, 2))
@@ -197,49 +206,54 @@ PROGRAM = """
     import numpy as np, fastlr
     from fastlr import tune
 
+    method, jobs, hang = sys.argv[1], int(sys.argv[2]), sys.argv[3:] == ["hang"]
+
     def factory(lr):
         w = np.array([3.0])
         def objective(w, step):
             if step == 0:
                 print("start", lr, flush=True)
-            time.sleep(float(sys.argv[2]))
+            if hang:
+                time.sleep(0.02)
             return float(w[0] ** 2), 2 * w
         return objective, w, fastlr.SGD(w, lr=lr)
 
-    found = tune.search(
-        factory, {"lr": (1e-4, 1.0)}, sys.argv[1], budget=8, steps=5, storage="s.db", name="x", progress=False
-    )
-    print("resumed", found.resumed)
-    for t in found.trials:
-        print("trial", t.values["lr"])
+    if __name__ == "__main__":
+        found = tune.search(
+            factory, {"lr": (1e-4, 1.0)}, method, 8, "s.db", jobs, steps=20, name="x", progress=False
+        )
+        print("resumed", found.resumed)
+        for t in found.trials:
+            print("trial", t.values["lr"])
 """
 
 
-@pytest.mark.parametrize("method", ["grid", "bayes"])
-def test_killed_midway_it_goes_on_and_repeats_no_finished_trial(method, tmp_path):
+@pytest.mark.parametrize(("method", "jobs"), [("grid", 1), ("bayes", 1), ("bayes", 2)])
+def test_killed_midway_it_goes_on_and_repeats_no_finished_trial(method, jobs, tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), method]
+    (tmp_path / "program.py").write_text(textwrap.dedent(PROGRAM))
+    command = [sys.executable, "program.py", method, str(jobs)]
     starts = []
     with subprocess.Popen(
-        [*command, "0.02"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
+        [*command, "hang"], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True
     ) as program:
-        while len(starts) < 4:
+        # A worker starts one only after what it had before was told: with 3 + jobs started, 3 have finished at least.
+        while len(starts) < 3 + jobs:
             starts.append(program.stdout.readline().split()[1])
-        time.sleep(0.04)  # in the middle of the fourth
+        time.sleep(0.04)  # in the middle of the last
         program.send_signal(signal.SIGKILL)
-        program.wait(30)
-    finished, killed = starts[:3], starts[3]
+        program.communicate(timeout=60)  # until nobody can print any more: no worker is left behind
 
-    done = subprocess.run([*command, "0"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([*command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     lines = [line.split() for line in done.stdout.splitlines()]
+    resumed = int(next(x for kind, x in lines if kind == "resumed"))
     again = [x for kind, x in lines if kind == "start"]
     trials = [x for kind, x in lines if kind == "trial"]
-    assert ["resumed", "3"] in lines
-    assert not set(again) & set(finished)
-    assert killed in again  # it had not finished
-    assert len(again) == 5
+    assert 3 <= resumed < len(starts)
+    assert len(again) == 8 - resumed
+    assert starts[-1] in again  # it had not finished
     assert len(set(trials)) == len(trials) == 8
-    assert set(finished) < set(trials)
+    assert len(set(trials) - set(again)) == resumed  # no finished one is repeated
 
 
 # ---- processes -------------------------------------------------------------------------------------------------------

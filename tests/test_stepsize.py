@@ -238,8 +238,7 @@ def test_checkpoints_go_on_bit_for_bit(rule, tmp_path):
         (lambda: fastlr.Armijo(np.ones(2)).step(np.ones(2)), "Armijo.step needs loss= and evaluate="),
         (lambda: fastlr.Polyak(np.ones(2)).step(np.ones(2)), "Polyak.step needs loss="),
         (lambda: fastlr.AdGD(np.ones(2)).step(np.ones(2), clip_norm=1.0), "clip_norm must be None"),
-        (lambda: fastlr.AdGD(np.ones(2)).step(np.ones(3)), "dtype and shape must be"),
-        (lambda: fastlr.AdGD(np.ones(2)).step(np.ones(2, np.float32)), "dtype and shape must be"),
+        (lambda: fastlr.AdGD(np.ones(2)).step(np.ones(3)), r"grads: expected shape \(2,\) to match"),
         (lambda: fastlr.Newton(np.ones(2), quadratic([1.0]), damping=-1.0), "damping must be"),
     ],
 )
@@ -257,3 +256,5 @@ def test_gradients_that_are_not_finite_change_nothing():
     assert opt.step_count == 0
     with pytest.raises(TypeError, match="objective must be callable"):
         fastlr.Newton(w, 3)
+    with pytest.raises(TypeError, match="grads: expected float64 to match the parameters, got float32"):
+        opt.step(np.ones(2, np.float32))

@@ -1,9 +1,12 @@
 """The training loop: what it records, what callbacks do to it, and that it goes on bit for bit."""
 
+import contextlib
 import csv
 import json
 import math
 import os
+import pty
+import re
 import signal
 import subprocess
 import sys
@@ -326,6 +329,30 @@ def test_ctrl_c_leaves_a_checkpoint_from_which_it_goes_on_bit_for_bit(tmp_path):
     assert finish("resumed", "fastlr-interrupted.safetensors") == finish("whole")
 
 
+@pytest.mark.parametrize(("terminal", "last"), [("xterm-256color", "60/60"), ("dumb", "training: 60/60  loss")])
+def test_progress_on_a_terminal_ends_where_the_run_does(terminal, last, tmp_path):
+    """Sixty steps take less time than lies between two drawings of the bar."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "PYTHONPATH": os.getcwd(), "TERM": terminal, "COLUMNS": "100"}
+    program = """
+        import numpy as np, fastlr
+        w = np.ones(2)
+        fastlr.train(lambda w, step: (float(w @ w), 2 * w), w, fastlr.SGD(w, lr=0.1), 60)
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], cwd=tmp_path, env=environment, stderr=theirs
+    ) as running:
+        os.close(theirs)
+        shown = b""
+        # Linux says that the other side has closed by an error.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(ours, 1 << 16):
+                shown += chunk
+    os.close(ours)
+    assert running.returncode == 0
+    assert last in re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown.decode())
+
+
 # ---- loggers ---------------------------------------------------------------------------------------------------------
 
 
@@ -344,7 +371,7 @@ def test_tensorboard_reads_what_was_logged(tmp_path):
 
 
 def test_mlflow_gets_the_metrics():
-    """A stand-in for MLflow's client: its real one needs a server or a database."""
+    """A stand-in for MLflow, which is large."""
     calls = []
 
     class Client:
@@ -361,6 +388,31 @@ def test_mlflow_gets_the_metrics():
     assert [calls[0], calls[-1]] == [("start", {"run_name": "x"}), "end"]
     ((step, metrics),) = calls[1:-1]
     assert (step, metrics["loss"], metrics["grad_norm"]) == (2, 3.125, 2.5)
+
+
+def test_mlflow_itself_has_them(tmp_path):
+    """In an SQLite file, by MLflow's own client. A process of its own: MLflow warns of much that is not ours."""
+    pytest.importorskip("mlflow")
+    program = """
+        import mlflow, numpy as np, fastlr
+        mlflow.set_tracking_uri("sqlite:///runs.db")
+        w = np.array([3.0, 4.0])
+        objective = lambda w, step: (0.5 * float(w @ w), w.copy())
+        callback = fastlr.callbacks.MLflow(every=2, run_name="x")
+        fastlr.train(objective, w, fastlr.SGD(w, lr=0.5), 4, [callback], progress=False)
+        (run,) = (client := mlflow.MlflowClient()).search_runs(["0"])
+        history = client.get_metric_history(run.info.run_id, "loss")
+        print(run.info.run_name, run.info.status, [(m.step, m.value) for m in history])
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "x FINISHED [(2, 3.125), (4, 0.1953125)]\n"
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,8 @@ that have the rule compiled for CPUs: torch's `fused=True`, DeepSpeed, and, comp
 `jax.jit` (XLA) and torch.optim under `torch.compile` (Inductor). Their ε and bias corrections may differ: see
 `help(fastlr.Adam)`.
 
-[mechanize](#mechanize), below the rules, makes of any of them one that finds its rate.
+[mechanize](#mechanize), below the rules, makes of any of them one that finds its rate; `fastlr.functional` has a
+function of each, and of what mechanize makes.
 """
 
 

@@ -110,11 +110,16 @@ def remarks(cc: str, kernels: pathlib.Path, unit: pathlib.Path) -> list[Remark]:
 def loops_of(rule: str, given: str) -> list[Loops]:
     """Those that a rule has by its parameters."""
     surveyed = "SURVEY" in given or "CAUTIOUS" in given
-    file = "rows.h" if rule == "rows" else f"sweep-{rule}.h"
-    found = [Loops(rule, file, 2 + surveyed, sums=surveyed or "TRAIL" in given)]
+    found = [Loops(rule, f"sweep-{rule}.h", 2 + surveyed, sums=surveyed or "TRAIL" in given)]
     if "FUSED" in given:  # for three pairs of parameters and gradients: two loops in 8 bits, one in bfloat16
         found.append(Loops(f"{rule} fused", f"fused-{rule}.h", 9, units="tu/*_f32.c", wider=True))
     return found
+
+
+def row_loops() -> Loops:
+    """Those of rows.h: each call of one, and the one that narrows."""
+    count = (KERNELS / "rows.h").read_text().count("add_some(n,") + 1
+    return Loops("rows", "rows.h", count, sums=True)
 
 
 def other_loops() -> list[Loops]:
@@ -137,17 +142,18 @@ def main() -> int:
     arguments = parser.parse_args()
     cc, chosen = arguments.cc, arguments.rules
     known = {rule: given for header in headers(KERNELS) for rule, given in rules(header.read_text()).items()}
-    known["rows"] = "TRAIL"  # whose sums are double too
-    if unknown := {*chosen} - {*known}:
+    if unknown := {*chosen} - {*known, "rows"}:
         parser.error(f"no rule {', '.join(sorted(unknown))}")
-    expected = [loops for rule in chosen or known for loops in loops_of(rule, known[rule])]
+    some = [rule for rule in chosen or known if rule != "rows"]
+    expected = [loops for rule in some for loops in loops_of(rule, known[rule])]
+    expected += [row_loops()] if not chosen or "rows" in chosen else []
     expected += [] if chosen else other_loops()
 
     with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(arguments.jobs) as pool:
         kernels = pathlib.Path(directory, "kernels")
         shutil.copytree(KERNELS, kernels)
         name_templates(kernels)
-        fill_table([rule for rule in chosen or known if rule != "rows"], kernels)
+        fill_table(some, kernels)
         compiled = dict.fromkeys(unit for loops in expected for unit in sorted(kernels.glob(loops.units)))
         reports = dict(zip(compiled, pool.map(lambda unit: remarks(cc, kernels, unit), compiled), strict=True))
 

@@ -326,7 +326,7 @@ const fastlr_table TABLE = {
     .gauge = gauge,
     .number = number,
     .row_rules = row_rules,
-    .sum_row = sum_row,
+    .add_rows = add_rows,
     .narrow_row = narrow_row,
 };
 

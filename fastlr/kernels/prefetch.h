@@ -11,8 +11,8 @@
 
 enum { FASTLR_LINE = 64 }; /* bytes */
 
-/* Into the first level; into the second; and into the first, taken from other cores, who may have read it. */
-typedef enum { TO_READ, TO_READ_LATER, TO_WRITE } fastlr_use;
+/* Into the first level; and the same, taken from other cores, who may have read it. */
+typedef enum { TO_READ, TO_WRITE } fastlr_use;
 
 static inline __attribute__((always_inline)) void ask(const void *buffer, ptrdiff_t offset, size_t bytes,
                                                       fastlr_use use)
@@ -22,15 +22,11 @@ static inline __attribute__((always_inline)) void ask(const void *buffer, ptrdif
 #if defined(__x86_64__)
         if (use == TO_WRITE)
             __asm__ volatile("prefetchw %0" : : "m"(*line)); /* does nothing where it is not known */
-        else if (use == TO_READ_LATER)
-            __asm__ volatile("prefetcht1 %0" : : "m"(*line));
         else
             __asm__ volatile("prefetcht0 %0" : : "m"(*line));
 #elif defined(__aarch64__)
         if (use == TO_WRITE)
             __asm__ volatile("prfm pstl1keep, %0" : : "Q"(*line));
-        else if (use == TO_READ_LATER)
-            __asm__ volatile("prfm pldl2keep, %0" : : "Q"(*line));
         else
             __asm__ volatile("prfm pldl1keep, %0" : : "Q"(*line));
 #else

@@ -17,10 +17,11 @@
 
 /* ---- order ---- */
 
-/* Radix sort, the lowest digit first. Each part of the gradients counts its digits and then moves its pairs, so that parts can
- * be a thread's each; where a pair goes depends on neither. */
-enum { DIGIT = 11, SHORT_DIGIT = 8, PARTS = 4 };
-static const size_t SHORT = 2048;  /* up to here a pass over 2^11 counts would cost more than the gradients */
+/* Two radix sorts. Many gradients are first dealt into buckets by the highest digit of their rows: each part of them counts its
+ * digits and then moves its pairs, so that parts can be a thread's each. Then each bucket, most of which fit into a cache,
+ * is sorted by the other digits, the lowest first. */
+enum { DIGIT = 8, PARTS = 8 };
+enum { NEAR = 2048 }; /* up to here a bucket is sorted by way of the stack, not of memory another core has */
 static const size_t SHARED = 8192; /* from here on the threads share the work */
 
 static inline uint32_t row_of(uint64_t pair)
@@ -32,11 +33,11 @@ typedef struct {
     const void *index;
     bool wide;
     size_t count, rows, parts;
-    uint64_t *from, *to, mask;
-    int shift;
+    uint64_t *from, *to;
+    int bits;            /* of a row that its bucket's number does not have */
     size_t wrong[PARTS]; /* the first place whose row does not exist, or count */
     bool descends[PARTS];
-    uint32_t counts[PARTS][1 << DIGIT];
+    uint32_t counts[PARTS][1 << DIGIT]; /* later where each part's next pair goes */
 } sorting;
 
 static size_t start_of(const sorting *s, size_t part)
@@ -50,6 +51,8 @@ static void pack_parts(void *ctx, size_t first, size_t last)
     sorting *s = ctx;
     for (size_t part = first; part < last; part++) {
         uint64_t before = 0, descents = 0;
+        uint32_t *counts = s->counts[part];
+        memset(counts, 0, sizeof s->counts[part]);
         s->wrong[part] = s->count;
         for (size_t k = start_of(s, part), end = start_of(s, part + 1); k < end; k++) {
             const uint64_t row =
@@ -61,29 +64,71 @@ static void pack_parts(void *ctx, size_t first, size_t last)
             s->from[k] = row << 32 | k;
             descents += row < before;
             before = row;
+            counts[row >> s->bits]++;
         }
         s->descends[part] = descents > 0;
     }
 }
 
-static void count_parts(void *ctx, size_t first, size_t last)
+static void deal_parts(void *ctx, size_t first, size_t last)
 {
     sorting *s = ctx;
-    for (size_t part = first; part < last; part++) {
-        uint32_t *counts = s->counts[part];
-        memset(counts, 0, (s->mask + 1) * sizeof *counts);
+    for (size_t part = first; part < last; part++)
         for (size_t k = start_of(s, part), end = start_of(s, part + 1); k < end; k++)
-            counts[s->from[k] >> s->shift & s->mask]++;
-    }
+            s->to[s->counts[part][row_of(s->from[k]) >> s->bits]++] = s->from[k];
 }
 
-static void move_parts(void *ctx, size_t first, size_t last)
+/* Sorts `count` pairs by the lowest `bits` bits of their rows; the result is in `from`.
+ *
+ * A counter waits for its last change, and of a row that occurs often the pairs have one: so they are taken from both ends at
+ * once, with counters of their own. */
+static void sort_pairs(uint64_t *restrict from, uint64_t *restrict to, size_t count, int bits)
 {
-    sorting *s = ctx;
-    for (size_t part = first; part < last; part++) {
-        uint32_t *at = s->counts[part];
-        for (size_t k = start_of(s, part), end = start_of(s, part + 1); k < end; k++)
-            s->to[at[s->from[k] >> s->shift & s->mask]++] = s->from[k];
+    uint32_t up[1 << DIGIT], down[1 << DIGIT];
+    const int passes = (bits + DIGIT - 1) / DIGIT, digit = passes ? (bits + passes - 1) / passes : 0;
+    const size_t values = (size_t)1 << digit, half = count / 2;
+    uint64_t *const result = from;
+    for (int pass = 0, shift = 32; pass < passes; pass++, shift += digit) {
+#define VALUE(k) (from[k] >> shift & (values - 1))
+        memset(up, 0, values * sizeof *up);
+        memset(down, 0, values * sizeof *down);
+        for (size_t k = 0; k < half; k++) {
+            up[VALUE(k)]++;
+            down[VALUE(count - 1 - k)]++;
+        }
+        if (count % 2)
+            up[VALUE(half)]++;
+        uint32_t next = 0;
+        for (size_t value = 0; value < values; value++) {
+            const uint32_t here = up[value] + down[value];
+            up[value] = next;
+            next += here;
+            down[value] = next;
+        }
+        for (size_t k = 0; k < half; k++) {
+            to[up[VALUE(k)]++] = from[k];
+            to[--down[VALUE(count - 1 - k)]] = from[count - 1 - k];
+        }
+        if (count % 2)
+            to[up[VALUE(half)]] = from[half];
+#undef VALUE
+        uint64_t *swap = from;
+        from = to;
+        to = swap;
+    }
+    if (from != result)
+        memcpy(result, from, count * sizeof *from);
+}
+
+/* A bucket ends where the last part's next pair would go. */
+static void sort_buckets(void *ctx, size_t first, size_t last)
+{
+    const sorting *s = ctx;
+    uint64_t near[NEAR];
+    for (size_t bucket = first; bucket < last; bucket++) {
+        const uint32_t *ends = s->counts[s->parts - 1];
+        const size_t start = bucket ? ends[bucket - 1] : 0, count = ends[bucket] - start;
+        sort_pairs(s->to + start, count <= NEAR ? near : s->from + start, count, s->bits);
     }
 }
 
@@ -93,6 +138,11 @@ size_t fastlr_order_rows(const void *index, bool wide, size_t count, size_t rows
     sorting s; /* its counts are set where they are used */
     s.index = index, s.wide = wide, s.count = count, s.rows = rows, s.from = scratch[0], s.to = scratch[1];
     s.parts = count < SHARED ? 1 : threads < PARTS ? (size_t)threads : PARTS;
+    int bits = 1;
+    while (bits < 32 && (rows - 1) >> bits)
+        bits++;
+    const int dealt = count < SHARED ? 0 : bits < DIGIT ? bits : DIGIT;
+    s.bits = bits - dealt;
     fastlr_parallel(s.parts, threads, pack_parts, &s);
     *pairs = s.from;
     bool sorted = true;
@@ -104,34 +154,28 @@ size_t fastlr_order_rows(const void *index, bool wide, size_t count, size_t rows
     }
     if (sorted)
         return count;
-    int bits = 1;
-    while (bits < 32 && (rows - 1) >> bits)
-        bits++;
-    const int most = count > SHORT ? DIGIT : SHORT_DIGIT, passes = (bits + most - 1) / most;
-    const int digit = (bits + passes - 1) / passes;
-    s.mask = ((uint64_t)1 << digit) - 1;
-    for (s.shift = 32; s.shift < 32 + bits; s.shift += digit) {
-        fastlr_parallel(s.parts, threads, count_parts, &s);
-        uint32_t next = 0;
-        for (size_t value = 0; value <= s.mask; value++)
-            for (size_t part = 0; part < s.parts; part++) {
-                const uint32_t here = s.counts[part][value];
-                s.counts[part][value] = next;
-                next += here;
-            }
-        fastlr_parallel(s.parts, threads, move_parts, &s);
-        uint64_t *swap = s.from;
-        s.from = s.to;
-        s.to = swap;
+    if (!dealt) {
+        sort_pairs(s.from, s.to, count, bits);
+        return count;
     }
-    *pairs = s.from;
+    const size_t buckets = ((rows - 1) >> s.bits) + 1;
+    uint32_t next = 0;
+    for (size_t bucket = 0; bucket < buckets; bucket++)
+        for (size_t part = 0; part < s.parts; part++) {
+            const uint32_t here = s.counts[part][bucket];
+            s.counts[part][bucket] = next;
+            next += here;
+        }
+    fastlr_parallel(s.parts, threads, deal_parts, &s);
+    fastlr_parallel(buckets, threads, sort_buckets, &s);
+    *pairs = s.to;
     return count;
 }
 
 /* ---- one row after the other ---- */
 
-/* How far ahead rows are asked for, gradients into the second level, of whose first a row with its state is half. */
-enum { AHEAD = 16 }; /* pairs, measured with python -m bench.rows */
+/* How far ahead rows are asked for: into the first level, of which the gradients and rows of so many pairs are a part. */
+enum { AHEAD = 6 }; /* pairs, measured with python -m bench.rows */
 
 /* What one thread has: the sum of a row's gradients in double, then narrowed. */
 size_t fastlr_rows_scratch(size_t width, fastlr_dtype dtype)
@@ -152,17 +196,25 @@ typedef struct {
     atomic_bool taken[FASTLR_MAX_THREADS];
 } walk;
 
+/* All lines of a row, which may begin within one. To read, what is then written too: no other core has it, and asking for lines
+ * to write took a tenth longer. */
+static void ask_whole(const void *row, size_t bytes)
+{
+    const size_t skew = (uintptr_t)row % FASTLR_LINE;
+    ask(row, -(ptrdiff_t)skew, bytes + skew, TO_READ);
+}
+
 static void ask_for(const walk *w, size_t at)
 {
     const fastlr_rows *r = w->r;
     const uint32_t row = row_of(r->pairs[at]);
     const size_t bytes = r->width * w->size;
-    ask((const char *)r->g + (uint32_t)r->pairs[at] * bytes, 0, bytes, TO_READ_LATER);
+    ask_whole((const char *)r->g + (uint32_t)r->pairs[at] * bytes, bytes);
     if (!w->rule || (at > 0 && row_of(r->pairs[at - 1]) == row))
         return;
-    ask((char *)r->p + row * bytes, 0, bytes, TO_WRITE);
+    ask_whole((char *)r->p + row * bytes, bytes);
     for (int j = 0; j < w->rule->states; j++)
-        ask((char *)r->s[j] + row * w->strides[j], 0, w->strides[j], TO_WRITE);
+        ask_whole((char *)r->s[j] + row * w->strides[j], w->strides[j]);
 }
 
 /* The summed gradient of the pairs [at, end), which are one row's; `asked` is how far the prefetching is. */
@@ -171,12 +223,12 @@ static const void *summed(const walk *w, size_t at, size_t end, size_t *asked, d
     const fastlr_rows *r = w->r;
     const size_t single = end - at == 1;
     for (bool first = true; at < end; first = false) {
-        const size_t some = end - at < AHEAD ? end - at : AHEAD, until = at + some + AHEAD;
-        for (; *asked < r->count && *asked < until; ++*asked)
+        const size_t some = end - at < FASTLR_TOGETHER ? end - at : FASTLR_TOGETHER;
+        for (; *asked < r->count && *asked < at + some + AHEAD; ++*asked)
             ask_for(w, *asked);
         if (single)
             return (const char *)r->g + (uint32_t)r->pairs[at] * r->width * w->size;
-        w->table->sum_row(r->width, r->g, r->pairs + at, some, first, sum);
+        w->table->add_rows(r->width, r->g, r->pairs + at, some, first, sum);
         at += some;
     }
     w->table->narrow_row(r->width, sum, sum + r->width);

@@ -2,30 +2,39 @@
  *
  * So the bits do not depend on the instruction set; in float32 each addition of the sum is exact to 29 bits more than the
  * result has, and thousands of duplicates lose nothing. `pairs` is what fastlr_order_rows() made.
+ *
+ * Elements in the inner loop, which both compilers vectorise; gradients in the inner one gcc unrolls, and then does not.
  */
-enum { COLUMNS = 32 }; /* whose sums stay in registers */
-
-INLINED void sum_columns(size_t n, size_t width, const real *restrict g, const uint64_t *pairs, size_t count,
-                         bool first, double *restrict sum)
+INLINED void add_some(size_t n, const real *g, const uint64_t *pairs, const size_t count, bool first,
+                      double *restrict sum)
 {
-    double s[COLUMNS];
-    for (size_t i = 0; i < n; i++)
-        s[i] = first ? -0.0 : sum[i]; /* −0 + x is x, of −0 too */
+    const real *rows[FASTLR_TOGETHER];
     for (size_t k = 0; k < count; k++)
-        for (size_t i = 0; i < n; i++)
-            s[i] += (double)g[(pairs[k] & UINT32_MAX) * width + i];
-    for (size_t i = 0; i < n; i++)
-        sum[i] = s[i];
+        rows[k] = g + (uint32_t)pairs[k] * n;
+    for (size_t i = 0; i < n; i++) {
+        double s = first ? -0.0 : sum[i]; /* −0 + x is x, of −0 too */
+        for (size_t k = 0; k < count; k++)
+            s += (double)rows[k][i];
+        sum[i] = s;
+    }
 }
 
-static void sum_row(size_t n, const void *gradients, const uint64_t *pairs, size_t count, bool first, double *sum)
+/* Some are added at once, so that the sum is read and written once for all: a loop for each count. */
+static void add_rows(size_t n, const void *g, const uint64_t *pairs, size_t count, bool first, double *sum)
 {
-    const real *g = gradients;
-    size_t i = 0;
-    for (; i + COLUMNS <= n; i += COLUMNS)
-        sum_columns(COLUMNS, n, g + i, pairs, count, first, sum + i);
-    if (i < n)
-        sum_columns(n - i, n, g + i, pairs, count, first, sum + i);
+    switch (count) {
+    case 1:
+        add_some(n, g, pairs, 1, first, sum);
+        break;
+    case 2:
+        add_some(n, g, pairs, 2, first, sum);
+        break;
+    case 3:
+        add_some(n, g, pairs, 3, first, sum);
+        break;
+    default:
+        add_some(n, g, pairs, FASTLR_TOGETHER, first, sum);
+    }
 }
 
 static void narrow_row(size_t n, const double *restrict sum, void *narrowed)

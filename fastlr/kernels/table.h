@@ -26,6 +26,8 @@ typedef struct {
                          const fastlr_step *, bool zero);
 } fastlr_factored;
 
+enum { FASTLR_TOGETHER = 4 }; /* gradients of a row at most that add_rows() is given */
+
 typedef struct {
     const fastlr_rule *const *rules;  /* ends with NULL */
     const fastlr_rule *const *others; /* that are not a sweep; ends with NULL */
@@ -33,7 +35,7 @@ typedef struct {
     void (*gauge)(size_t n, const void *g, double scale, size_t k, fastlr_gauge *);
     double (*number)(uint64_t magnitude); /* back from the bit pattern */
     const fastlr_rule *const *row_rules;  /* beside `rules`; ends with NULL */
-    void (*sum_row)(size_t n, const void *g, const uint64_t *pairs, size_t count, bool first, double *sum);
+    void (*add_rows)(size_t n, const void *g, const uint64_t *pairs, size_t count, bool first, double *sum);
     void (*narrow_row)(size_t n, const double *sum, void *narrowed);
 } fastlr_table;
 

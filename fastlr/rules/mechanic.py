@@ -57,6 +57,7 @@ def mechanize(
     The sums go over the whole model, as S does: one for all groups, each with its own η. Clipping, scaling and
     `maximize` act on g before all. A gradient that is not finite leaves S as it is. ``opt.scale`` is S; it is in
     checkpoints, with ``delta`` (δ) and ``start`` (x₀, 0 before the first step). Row-wise steps (`step_rows`) have none.
+    `fastlr.functional.mechanize` makes the function of one update of an array.
 
     The same update as the authors' ``mechanic_pytorch.mechanize`` with ``store_delta=True`` up to rounding, but for the
     decay: p is that of before the step here, as in the paper, and that of after it there. optax keeps no δ. Moves 32

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from fastlr.hyper import choice, flag, nonnegative
+from fastlr.hyper import choice, count, flag, nonnegative
 from fastlr.storage import Path, expect
 
 if TYPE_CHECKING:
@@ -252,11 +252,3 @@ def scalars(run: Run, every: int) -> list[tuple[str, float]]:
     if history.validation and history.validation[-1][0] == run.step:
         found.append(("validation", history.validation[-1][1]))
     return found
-
-
-def count(name: str, x: object, least: int = 1) -> int:
-    if isinstance(x, bool) or not isinstance(x, int):
-        raise TypeError(f"{name} must be an integer, got {x!r} ({type(x).__name__})")
-    if x < least:
-        raise ValueError(f"{name} must be >= {least}, got {x}")
-    return x

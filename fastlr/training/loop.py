@@ -17,11 +17,11 @@ import numpy as np
 from fastlr._core import Report
 from fastlr.buffers import Array
 from fastlr.groups import are_groups
-from fastlr.hyper import positive
+from fastlr.hyper import count, positive
 from fastlr.optimizer import Optimizer
 from fastlr.storage import Path, expect, read, write
 from fastlr.structure import structure_of
-from fastlr.training.callbacks import Callback, Checkpoint, count
+from fastlr.training.callbacks import Callback, Checkpoint
 from fastlr.training.history import History
 from fastlr.training.objective import Objective, Problem, norm, random_state, restore_random, scalar
 from fastlr.training.progress import bar
@@ -273,11 +273,10 @@ def _deferred_interrupt() -> Iterator[list[int]]:
 
 
 def _leave_checkpoint(run: Run, path: Path | None) -> None:
-    for callback in run.callbacks:
-        if isinstance(callback, Checkpoint):
-            path = callback.write(run)
-    if path is None:
-        return
-    if not any(isinstance(c, Checkpoint) for c in run.callbacks):
+    """Where the callbacks put theirs, else at `path`; says so."""
+    written = [callback.write(run) for callback in run.callbacks if isinstance(callback, Checkpoint)]
+    if not written and path is not None:
         run.save(path)
-    print(f"\ninterrupted after step {run.step}; go on with resume={os.fspath(path)!r}", file=sys.stderr)
+        written = [os.fspath(path)]
+    for name in written[-1:]:
+        print(f"\ninterrupted after step {run.step}; go on with resume={name!r}", file=sys.stderr)

@@ -10,10 +10,9 @@ import numpy as np
 
 from fastlr.buffers import Array
 from fastlr.extras import need
-from fastlr.hyper import nonnegative
-from fastlr.training.callbacks import count
-from fastlr.training.objective import Objective
-from fastlr.training.stepsize import Evaluate, StepRule, backtrack, inside
+from fastlr.hyper import count, inside, nonnegative
+from fastlr.training.objective import Objective, joined, split
+from fastlr.training.stepsize import Evaluate, StepRule, backtrack
 
 _TRIES = 60
 
@@ -42,7 +41,7 @@ class _Newton(StepRule):
             evaluate = functools.partial(self._objective, self._params, step)
         if loss is None:
             loss = float(evaluate()[0])
-        flat = np.concatenate([x.reshape(-1).astype(np.float64) for x in g])
+        flat = joined(g)
         if size == 0:
             self._direction = [np.zeros_like(x) for x in g]
             return 0.0
@@ -50,10 +49,7 @@ class _Newton(StepRule):
         slope = float(flat @ d)
         if not slope > 0:  # the Hessian was too inexact: steepest descent
             d, slope = flat, size**2
-        self._direction, start = [], 0
-        for x in g:
-            self._direction.append(d[start : start + x.size].reshape(x.shape).astype(x.dtype))
-            start += x.size
+        self._direction = [part.astype(x.dtype) for part, x in zip(split(d, g), g, strict=True)]
         return backtrack(self, before, self._direction, slope, loss, evaluate, 1.0, self._c, 0.5, _TRIES)
 
     def _move(self, before: Any, direction: Any, lr: float) -> None:

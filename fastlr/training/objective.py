@@ -67,38 +67,24 @@ class Problem:
 
     def entries(self, grads: Any) -> list[Array | None]:
         """The gradients as arrays, one an entry of the parameters, shapes and types checked."""
-        found: list[Array | None] = []
-        for k, entry in enumerate(self.structure.take(grads)):
-            name, p = "grads" + self.structure.names[k], self.arrays[k]
-            if entry is None:
-                found.append(None)
-                continue
-            g = as_array(name, entry)
-            if g.dtype != p.dtype:
-                raise TypeError(f"{name}: expected {p.dtype} to match the parameters, got {g.dtype}")
-            if g.shape != p.shape:
-                raise ValueError(f"{name}: expected shape {p.shape} to match the parameter, got {g.shape}")
-            found.append(g)
-        return found
+        return entries(self.structure, grads)
 
     def vector(self) -> Array:
         """The parameters as one new float64 vector."""
-        return _joined(self.arrays)
+        return joined(self.arrays)
 
     def put(self, vector: Array) -> None:
         """Sets the parameters to `vector`."""
-        start = 0
-        for a in self.arrays:
-            a[...] = vector[start : start + a.size].reshape(a.shape)
-            start += a.size
+        for a, part in zip(self.arrays, split(vector, self.arrays), strict=True):
+            a[...] = part
 
     def gradient(self, step: int) -> Array:
         """The gradient at the parameters as one new float64 vector."""
         return self.gradient_of(self.evaluate(step)[1])
 
     def gradient_of(self, grads: Any) -> Array:
-        entries = self.entries(grads)
-        return _joined([np.zeros_like(p) if g is None else g for g, p in zip(entries, self.arrays, strict=True)])
+        found = zip(self.entries(grads), self.arrays, strict=True)
+        return joined([np.zeros_like(p) if g is None else g for g, p in found])
 
 
 class Snapshot:
@@ -163,6 +149,33 @@ def scalar(name: str, x: object) -> float:
     raise TypeError(f"{name} must be a number, got {_what(x)}")
 
 
+def entries(structure: Structure, grads: Any) -> list[Array | None]:
+    """Gradients as arrays, one an entry of the parameters that `structure` is of, shapes and types checked."""
+    found: list[Array | None] = []
+    for label, p, entry in zip(structure.names, structure.arrays, structure.take(grads), strict=True):
+        if entry is None:
+            found.append(None)
+            continue
+        g = as_array(name := "grads" + label, entry)
+        if g.dtype != p.dtype:
+            raise TypeError(f"{name}: expected {p.dtype} to match the parameters, got {g.dtype}")
+        if g.shape != p.shape:
+            raise ValueError(f"{name}: expected shape {p.shape} to match the parameter, got {g.shape}")
+        found.append(g)
+    return found
+
+
+def joined(arrays: Sequence[Array]) -> Array:
+    """All elements as one new float64 vector."""
+    return np.concatenate([np.asarray(a, np.float64).reshape(-1) for a in arrays])
+
+
+def split(vector: Array, arrays: Sequence[Array]) -> list[Array]:
+    """The parts of `vector` in the shapes of `arrays`; undoes `joined`, but for the types."""
+    ends = np.cumsum([a.size for a in arrays])[:-1]
+    return [part.reshape(a.shape) for part, a in zip(np.split(vector, ends), arrays, strict=True)]
+
+
 def norm(arrays: Sequence[Array | None]) -> float:
     """The Euclidean norm over all of them."""
     total = 0.0
@@ -176,10 +189,6 @@ def norm(arrays: Sequence[Array | None]) -> float:
                     square = float(np.dot(wide, wide))
                 total += square
     return math.sqrt(total)
-
-
-def _joined(arrays: Sequence[Array]) -> Array:
-    return np.concatenate([np.asarray(a, np.float64).reshape(-1) for a in arrays])
 
 
 def _what(x: object) -> str:

@@ -34,11 +34,18 @@ class _Lines:
 class _Rich:
     def __init__(self, progress: Any, task: Any) -> None:
         self._progress, self._task, self._drawn = progress, task, 0.0
+        self._latest: tuple[int, str] | None = None
 
     def update(self, done: int, text: str) -> None:
+        self._latest = done, text
         # Drawn from here and not by a thread of rich's, which would take time from the training.
         if (now := time.monotonic()) - self._drawn >= _INTERVAL:
             self._drawn = now
+            self.draw()
+
+    def draw(self) -> None:
+        if self._latest is not None:
+            done, text = self._latest
             self._progress.update(self._task, completed=done, text=text)
             self._progress.refresh()
 
@@ -61,4 +68,8 @@ def bar(what: str, total: int, wanted: bool, done: int = 0) -> Iterator[Bar]:
     text = TextColumn("{task.fields[text]}")
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), text)
     with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as progress:
-        yield _Rich(progress, progress.add_task(what, total=total, completed=done, text=""))
+        shown = _Rich(progress, progress.add_task(what, total=total, completed=done, text=""))
+        try:
+            yield shown
+        finally:
+            shown.draw()  # where it ended, also if that was too soon after the last drawing

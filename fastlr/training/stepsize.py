@@ -15,11 +15,10 @@ import numpy as np
 
 from fastlr import functional
 from fastlr.buffers import Array
-from fastlr.hyper import choice, nonnegative, positive, real
+from fastlr.hyper import choice, count, inside, nonnegative, positive, real
 from fastlr.storage import Saved, expect
 from fastlr.structure import structure_of
-from fastlr.training.callbacks import count
-from fastlr.training.objective import norm
+from fastlr.training.objective import entries, joined, norm
 
 Evaluate = Callable[[], tuple[float, Any]]
 
@@ -86,12 +85,8 @@ class StepRule(Saved):
             )
         arrays = self._structure.arrays
         # A copy: evaluate() may write to the same buffers.
-        g = [
-            np.zeros_like(p) if entry is None else np.array(entry, copy=True)
-            for p, entry in zip(arrays, self._structure.take(grads), strict=True)
-        ]
-        for name, p, entry in zip(self._structure.names, arrays, g, strict=True):
-            expect(f"grads{name}: dtype and shape", (entry.dtype, entry.shape), (p.dtype, p.shape))
+        given = zip(entries(self._structure, grads), arrays, strict=True)
+        g = [np.zeros_like(p) if entry is None else entry.copy() for entry, p in given]
         size = norm(g)
         if not math.isfinite(size):
             raise FloatingPointError("the gradients are not finite")
@@ -374,20 +369,10 @@ class AdGD(StepRule):
         return lr
 
 
-def inside(name: str, x: object) -> float:
-    value = real(name, x)
-    if not 0 < value < 1:
-        raise ValueError(f"{name} must be in (0, 1), got {x!r}")
-    return value
-
-
 def _differences(a: Sequence[Array], b: Sequence[Array]) -> list[Array]:
     return [x - y for x, y in zip(a, b, strict=True)]
 
 
 def _dot(a: Sequence[Array], b: Sequence[Array]) -> float:
     """In double: the differences of float32 are small."""
-    return sum(
-        float(np.dot(x.reshape(-1).astype(np.float64), y.reshape(-1).astype(np.float64)))
-        for x, y in zip(a, b, strict=True)
-    )
+    return float(joined(a) @ joined(b))

@@ -12,13 +12,12 @@ import numpy as np
 from fastlr.buffers import Array
 from fastlr.extras import need
 from fastlr.groups import Group
+from fastlr.hyper import count, inside
 from fastlr.optimizer import Optimizer
 from fastlr.rules.adam import Adam, AdamW, AMSGrad
 from fastlr.rules.rmsprop import RMSprop
 from fastlr.rules.sgd import SGD
-from fastlr.structure import Structure
-from fastlr.training.callbacks import count
-from fastlr.training.objective import Objective, Problem
+from fastlr.training.objective import Objective, Problem, joined, split
 
 Product = Callable[[Array], Array]
 
@@ -76,12 +75,9 @@ class Hessian:
         return found
 
     def _given(self, v: Array) -> Array:
-        problem, start = self.problem, 0
-        arrays = []
-        for a in problem.arrays:
-            arrays.append(v[start : start + a.size].reshape(a.shape).astype(a.dtype))
-            start += a.size
-        return problem.gradient_of(self._hvp(problem.params, problem.structure.build(arrays), self._step))
+        problem = self.problem
+        parts = [x.astype(a.dtype) for x, a in zip(split(v, problem.arrays), problem.arrays, strict=True)]
+        return problem.gradient_of(self._hvp(problem.params, problem.structure.build(parts), self._step))
 
 
 @dataclass(frozen=True)
@@ -184,8 +180,7 @@ def curvature(
     (2.0, -2.0, 1.0)
     """
     step = count("step", step, least=0)
-    if not 0 < tolerance < 1:
-        raise ValueError(f"tolerance must be in (0, 1), got {tolerance!r}")
+    tolerance = inside("tolerance", tolerance)
     hessian = Hessian(objective, params, hvp, step)
     largest, smallest, vectors = _extremes(hessian, hessian.problem.size, tolerance, seed)
     residual = max(float(np.linalg.norm(hessian(v) - x * v)) for x, v in zip((largest, smallest), vectors, strict=True))
@@ -236,21 +231,17 @@ def _preconditioner(optimizer: Optimizer) -> Array:
         raise ValueError("optimizer must have made a step, or there is no preconditioner; train it first")
     group = optimizer.groups[0]
     key = "x" if isinstance(optimizer, AMSGrad) else "v"
-    v = _flat(optimizer._structure, optimizer._entries[key])
+    v = joined(optimizer._entries[key])
     eps = float(group.eps)
     if isinstance(optimizer, RMSprop):
         if group.centered:
-            v = v - _flat(optimizer._structure, optimizer._entries["a"]) ** 2
+            v = v - joined(optimizer._entries["a"]) ** 2
     elif group.betas[1]:
         correction = -math.expm1(optimizer.step_count * math.log(group.betas[1]))
         v = v / correction
         if group.eps_mode == "keras":  # added before the correction
             eps /= math.sqrt(correction)
     return np.sqrt(np.maximum(v, 0)) + eps
-
-
-def _flat(structure: Structure, arrays: list[Array]) -> Array:
-    return np.concatenate([a.reshape(-1).astype(np.float64) for a in arrays])
 
 
 def _extremes(

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from fastlr.buffers import Array
-from fastlr.training.callbacks import Callback, count
+from fastlr.hyper import count
+from fastlr.training.callbacks import Callback
 from fastlr.training.history import History
 from fastlr.training.loop import Run
 

@@ -33,19 +33,18 @@ def valley(lrs: Array, losses: Array) -> float:
         if len(falls):
             length[i] = max(1, int(length[falls].max()) + 1)
     end = int(np.argmax(length))
-    start = end - int(length[end])
+    start = end - int(length[end]) if end else 0  # no loss falls: the first
     section = (end - start) / 3
     return float(lrs[start + int(section) + int(section / 2)])
 
 
 def slide(lrs: Array, losses: Array) -> float:
-    """The last rate before the slope changes, seen from the right."""
+    """Seen from the right, the last rate whose slope still differs from the one further right."""
     slopes = np.gradient(losses)
-    right = len(losses) - 1
-    left = right - _SLIDE
-    while left > 0 and abs(slopes[right] - slopes[left]) > _FLAT:
-        right, left = right - 1, left - 1
-    return float(lrs[max(left, 0)])
+    found = left = len(losses) - 1 - _SLIDE
+    while left >= 0 and abs(slopes[left + _SLIDE] - slopes[left]) > _FLAT:
+        found, left = left, left - 1
+    return float(lrs[found])
 
 
 def minimum(lrs: Array, losses: Array) -> float:
@@ -58,13 +57,9 @@ def steep(lrs: Array, losses: Array) -> float:
     return float(lrs[np.argmin(np.diff(losses) / np.diff(np.log(lrs)))])
 
 
-def all_of(lrs: Array, losses: Array) -> dict[str, float]:
-    """Every suggestion, after fastai's cut: the first tenth and the last five points left out."""
-    losses = smooth(losses)
-    if np.isfinite(losses).all():
-        lrs, losses = lrs[len(lrs) // 10 : -5], losses[len(losses) // 10 : -5]
-    else:
-        lrs, losses = lrs[np.isfinite(losses)], losses[np.isfinite(losses)]
+def all_of(lrs: Array, losses: Array, steps: int) -> dict[str, float]:
+    """Every suggestion, after fastai's cut: the first tenth of all `steps` and the last five made are left out."""
+    lrs, losses = lrs[steps // 10 : -5], smooth(losses)[steps // 10 : -5]
     if len(losses) <= _SLIDE:
         return dict.fromkeys(("valley", "slide", "minimum", "steep"), math.nan)
     return {rule.__name__: rule(lrs, losses) for rule in (valley, slide, minimum, steep)}

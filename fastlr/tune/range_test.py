@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlr.buffers import Array
-from fastlr.hyper import choice, positive
+from fastlr.hyper import choice, count, positive
 from fastlr.optimizer import Optimizer
 from fastlr.storage import Path
-from fastlr.training.callbacks import count
 from fastlr.training.loop import bind
 from fastlr.training.objective import Objective, Problem, Snapshot
 from fastlr.training.progress import bar
@@ -186,7 +185,7 @@ def range_test(
         bracket=(min(bounds[0], bounds[2]), max(bounds[1], bounds[2])),
         confidence=reading.confidence,
         flags=reading.flags,
-        alternatives=fastai.all_of(runs[0][0], runs[0][1]),
+        alternatives=fastai.all_of(runs[0][0], runs[0][1], steps),
         lrs=[run[0] for run in runs],
         losses=[run[1] for run in runs],
         start=runs[0][2],
