@@ -3,24 +3,35 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cc=${1:-gcc}
+command -v "$cc" >/dev/null || { echo "tools/sanitize.sh: there is no $cc: install it, or name another" >&2; exit 1; }
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 flags="-std=c11 -g -O1 -fno-math-errno -fno-trapping-math -ffp-contract=off -Ifastlr/include -Ifastlr/kernels"
 # clang says which loops it leaves scalar beside the sanitizers' checks; tools/vectorised.py is the judge of that.
 warnings="-Wall -Wextra -Wdouble-promotion -Werror -Wno-pass-failed"
-build() { # one of tests/c, flags
-    program=$1 && shift
-    rm -rf "$out/objects" && mkdir "$out/objects"
-    for source in tests/c/"$program".c fastlr/kernels/*.c fastlr/kernels/*/*.c; do
-        printf '%s -o %s\n' "$source" "$out/objects/${source//\//_}.o"
+address="-fsanitize=address,undefined -fno-sanitize-recover=all"
+wide="fastlr/kernels/*/*.c" # nearly all of the work, and nothing of threads: the same with and without
+
+compile() { # a folder for the objects, sources, flags
+    folder=$out/$1 sources=$2 && shift 2
+    mkdir "$folder"
+    for source in $sources; do
+        printf '%s -o %s\n' "$source" "$folder/${source//\//_}.o"
     done | xargs -P "$(nproc)" -L 1 "$cc" $flags $warnings "$@" -c
-    "$cc" "$@" "$out"/objects/*.o -o "$out/$program" -lm -pthread
+}
+link() { # the program, folders of objects, flags
+    program=$1 folders=$2 && shift 2
+    "$cc" "$@" $(for folder in $folders; do echo "$out/$folder"/*.o; done) -o "$out/$program" -lm -pthread
 }
 
-build driver -fsanitize=address,undefined -fno-sanitize-recover=all
+compile wide "$wide" $address
+compile threads "tests/c/driver.c fastlr/kernels/*.c" $address
+link driver "wide threads" $address
 echo "address, undefined: $(ASAN_OPTIONS=detect_leaks=1 "$out/driver")"
-build driver -fsanitize=thread
+compile serial "tests/c/embed.c fastlr/kernels/*.c" $address -DFASTLR_NO_THREADS
+link embed "wide serial" $address
+echo "address, undefined, without threads: $("$out/embed")"
+compile thread "tests/c/driver.c fastlr/kernels/*.c $wide" -fsanitize=thread
+link driver thread -fsanitize=thread
 # ThreadSanitizer cannot follow a fork of a process with threads; tests/test_threads.py forks.
 echo "thread: $(DRIVER_NO_FORK=1 TSAN_OPTIONS=halt_on_error=1 "$out/driver")"
-build embed -fsanitize=address,undefined -fno-sanitize-recover=all -DFASTLR_NO_THREADS
-echo "address, undefined, without threads: $("$out/embed")"
