@@ -141,6 +141,8 @@ def main() -> int:
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count(), help="default: processors")
     arguments = parser.parse_args()
     cc, chosen = arguments.cc, arguments.rules
+    if not shutil.which(cc):
+        parser.error(f"there is no {cc}: install it, or name another by --cc")
     known = {rule: given for header in headers(KERNELS) for rule, given in rules(header.read_text()).items()}
     if unknown := {*chosen} - {*known, "rows"}:
         parser.error(f"no rule {', '.join(sorted(unknown))}")
