@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench import clock, machine
 from bench.cases import RULES, Case, Data, parse_size, show_size
-from bench.check import verify
+from bench.check import OF_PATH, norm_error, verify
 from bench.clock import Times
 from bench.engines import AUTHORS, first_line, limit_threads, load
 from bench.engines.base import Engine
@@ -21,11 +21,12 @@ from bench.engines.base import Engine
 
 @dataclass
 class Result:
-    """What a case gave: times, and for the engines without one the reason."""
+    """What a case gave: times, for the engines without one the reason, and what else is to be said of one."""
 
     case: Case
     times: dict[str, Times] = field(default_factory=dict)
     excuses: dict[str, str] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     start: dict[str, float] = field(default_factory=dict)  # seconds until its first steps were made: compiling
 
 
@@ -50,6 +51,8 @@ def measure(case: Case, engines: dict[str, type[Engine]], rounds: int | None = N
             result.excuses[name] = f"failed: {type(error).__name__}: {first_line(error)}"
             continue
         result.start[name] = time.perf_counter() - begin
+        if (off := norm_error(case, engine)) > OF_PATH[case.dtype]:
+            result.notes[name] = f"its norm of the tensor is off by {off:.1e}; checked with that norm"
         if excess <= 1:
             running[name], steps[name], sign[name] = engine, step, False
         else:
@@ -115,7 +118,8 @@ def show(result: Result, markdown: bool = False) -> str:
     threads = f"{case.threads} thread{'s' * (case.threads > 1)}"
     title = f"{case.rule} {case.dtype}, {show_size(case.size)} elements, {threads}, {len(first.samples)} rounds"
     lines = [f"### {title}\n" if markdown else title, render(COLUMNS, rows(result), markdown)]
-    lines += [f"{'- ' * markdown}{name}: {excuse}" for name, excuse in result.excuses.items()]
+    said = [*result.notes.items(), *result.excuses.items()]
+    lines += [f"{'- ' * markdown}{name}: {what}" for name, what in said]
     return "\n".join(lines)
 
 

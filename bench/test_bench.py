@@ -1,13 +1,14 @@
 """`pytest bench/`: the pytest-benchmark face, and tests of what the numbers rest on."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bench import clock, compare, engines, readme
 from bench.cases import RULES, Case, Data, parse_size
-from bench.check import FACTORS, excess, verify
+from bench.check import FACTORS, OF_PATH, excess, norm_error, verify
 from bench.clock import Times
 from bench.engines.base import Engine
 from bench.engines.ours import Fastlr
@@ -87,6 +88,37 @@ def test_the_check_sees_a_slightly_wrong_rule(monkeypatch, rule, change):
         m.setitem(RULES, rule, RULES[rule].__class__(case.spec.function, case.spec.states, {**case.hyper, **change}))
         step = engine.setup(case, data.p, data.g)
     assert verify(case, engine, step, data.g) > 1
+
+
+def adafactor_of_torch(size, **change):
+    engines = pytest.importorskip("bench.engines.torch_", exc_type=ImportError)
+    case = Case("adafactor", size)
+    data, engine = Data.of(case), engines.ForLoop()
+    with pytest.MonkeyPatch.context() as m:
+        m.setitem(RULES, "adafactor", replace(case.spec, hyper={**case.hyper, **change}))
+        step = engine.setup(case, data.p, data.g)
+    return case, engine, verify(case, engine, step, data.g)
+
+
+def test_torchs_norms_are_off_by_more_than_a_step_may_be():
+    case, engine, found = adafactor_of_torch(1 << 22)
+    assert found <= 1
+    assert excess(case, engine.params()) > 1
+    assert OF_PATH["float32"] < norm_error(case, engine)
+
+
+@pytest.mark.parametrize("change", [{"beta2_decay": -0.81}, {"lr": 1.0001e-2}, {"weight_decay": 0.01}], ids=str)
+def test_with_torchs_own_norms_all_else_must_be_right(change):
+    assert adafactor_of_torch(1 << 20, **change)[2] > 1
+
+
+def test_a_norm_that_rounding_does_not_explain_is_refused():
+    class Rough(Fastlr):
+        norm = staticmethod(lambda x: 1.001 * float(np.linalg.norm(x)))
+
+    case = Case("adafactor", 1009)
+    data, engine = Data.of(case), Rough()
+    assert verify(case, engine, engine.setup(case, data.p, data.g), data.g) == np.inf
 
 
 @pytest.mark.parametrize("wrong", [np.nan, 1e-3])

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fastlr import _core
@@ -305,6 +306,9 @@ schedules = st.recursive(_leaf(), _grown, max_leaves=4)
 
 @properties
 @given(schedules, st.randoms(use_true_random=False))
+@example(S.warm_restarts(9.0, 2.00001, 42, 1.5, 0.9290364614716387), Random(0))  # steps on both sides of 2^53
+@example(S.noise(1.0, 6.5).until(100).after("repeat"), Random(0))  # more cycles than doubles count
+@example(S.polynomial(2.0, 2.4, 235, power=0.5, cycle=True), Random(0))  # was NaN where rounding passed the end
 def test_scalar_is_vector_bit_for_bit(s, random):
     steps = [0, 1, 2, 255, 256, 257, 10**6, 2**53 - 1, 2**53 + 1, 2**62 + 12345, 2**63 - 1]
     steps += [random.randrange(10**4) for _ in range(600)]

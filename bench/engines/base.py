@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,6 +22,9 @@ class Engine(ABC):
     """
 
     name: str
+
+    norm: ClassVar[Callable[[Array], float] | None] = None
+    """The library's own norm of a whole tensor, where its steps are as far off as that is; see `bench.check`."""
 
     p: Array
     g: Array

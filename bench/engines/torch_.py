@@ -29,8 +29,14 @@ CLASSES: dict[str, Any] = {
 FUSED = ("sgd", "adagrad", "adam", "adamw", "amsgrad")
 
 
+def _norm(x: Array) -> float:
+    """As Adafactor has it; in float32 it adds the squares up one after the other, in a few lanes."""
+    return torch.from_numpy(x).norm(2).item()
+
+
 class _Torch(Engine):
     how: ClassVar[dict[str, bool]]
+    norm: ClassVar = staticmethod(_norm)
 
     @staticmethod
     def supports(case: Case) -> bool:

@@ -58,7 +58,12 @@ ELEMENTARY double stirling(double z)
     return ((y - 0.5) * l.hi - y) + ((y - 0.5) * l.lo + series) - logarithm(product);
 }
 
-typedef int fastlr_evaluator(const fastlr_segment *, size_t n, const double *t, const double *lo, double *out);
-fastlr_evaluator fastlr_evaluate_baseline, fastlr_evaluate_avx2, fastlr_evaluate_avx512;
+/* What curves.h makes for an instruction set. */
+typedef struct {
+    int (*doubles)(const fastlr_segment *, size_t n, const double *t, double *out);
+    int (*ints)(const fastlr_segment *, size_t n, const int64_t *t, double *out);
+    int (*wide)(const fastlr_segment *, double hi, double lo, double *out);
+} fastlr_evaluator;
+extern const fastlr_evaluator fastlr_evaluator_baseline, fastlr_evaluator_avx2, fastlr_evaluator_avx512;
 
 #endif

@@ -1,5 +1,5 @@
 #ifdef __x86_64__
 #define TARGET "avx2"
-#define EVALUATE fastlr_evaluate_avx2
+#define EVALUATOR fastlr_evaluator_avx2
 #include "../curves.h"
 #endif

@@ -1,5 +1,5 @@
 #ifdef __x86_64__
 #define TARGET "avx512f,avx512bw,avx512dq,avx512vl"
-#define EVALUATE fastlr_evaluate_avx512
+#define EVALUATOR fastlr_evaluator_avx512
 #include "../curves.h"
 #endif

@@ -1,2 +1,2 @@
-#define EVALUATE fastlr_evaluate_baseline
+#define EVALUATOR fastlr_evaluator_baseline
 #include "../curves.h"
