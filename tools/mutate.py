@@ -3,10 +3,10 @@
     python tools/mutate.py [-j JOBS] [--list] [--sample N --seed S] [text]
 
 A mutant is one change in one line of code: + to −, × to ÷, == to !=, || to &&, > to <, 1 to 0, the arms of ?:
-exchanged, a name replaced by its sibling (b1 by b2, m by v and so on) or two fields of a struct exchanged. For each,
-the rules of that file are compiled for the baseline, in both types, and put in the place of the original ones in a
-process that has collected the tests: judge.py. They must fail. `text` keeps the mutants whose line of output contains
-it. Ends with 1 if one survives.
+exchanged, a name replaced by its sibling (b1 by b2, m by v and so on) or two fields exchanged of a struct that is
+filled by place. For each, the rules of that file are compiled for the baseline, in both types, and put in the place of
+the original ones in a process that has collected the tests: judge.py. They must fail. `text` keeps the mutants whose
+line of output contains it. Ends with 1 if one survives.
 
 No mutant here is equivalent to the original, and none is left out by name. What is not mutated, and why: comments,
 preprocessor lines and (void) casts, which are no arithmetic; pointers, which are not products; a name whose sibling
@@ -124,7 +124,9 @@ def code_of(text: str) -> str:
 
 def changes(code: str) -> Iterator[tuple[int, int, str]]:
     """(start, end, replacement) of each change."""
-    for struct in re.finditer(r"typedef struct \{.*?\}", code, re.S):
+    for struct in re.finditer(r"typedef struct \{.*?\} (\w+);", code, re.S):
+        if re.search(rf"{struct[1]}(\)| \w+ = )\{{\.", code):  # filled by name: in any order
+            continue
         for fields in re.finditer(r"(?<= )(\w+(?:, \w+)+);", struct[0]):
             names = fields[1].split(", ")
             for k in range(len(names) - 1):
