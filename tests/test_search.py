@@ -1,5 +1,6 @@
 """The search: methods, divergence, storage that survives kill -9, processes, and Bayes against chance."""
 
+import functools
 import math
 import os
 import signal
@@ -139,6 +140,28 @@ def test_divergence_is_bad_data_and_stopped():
     assert all(2 * start < t.loss <= 3 * start for t in diverged)
     assert [t.loss for t in diverged] == sorted(t.loss for t in diverged)  # the sooner the worse
     assert all(t.loss < start for t in found.trials if not t.diverged)
+
+
+def quartic(lr, rule):
+    w = np.full(2, 2.0, np.float32)
+    return lambda w, step: (float((w**4).sum()), 4 * w**3), w, rule(w, lr=lr)
+
+
+@pytest.mark.parametrize("rule", [functools.partial(fastlr.SGD, nonfinite="raise"), fastlr.BarzilaiBorwein])
+def test_an_optimizer_that_raises_at_gradients_that_are_not_finite_has_diverged(rule):
+    found = quiet(lambda lr: quartic(lr, rule), {"lr": (1e-3, 1e12)}, "grid", 6)
+    diverged = [t.diverged for t in found.trials]
+    assert (diverged[0], diverged[-2:]) == (False, [True, True])
+    assert found.loss < 32 < min(t.loss for t in found.trials if t.diverged)  # 32 is where they start
+
+
+def test_gradients_that_are_not_finite_at_the_start_are_the_users():
+    def factory(lr):
+        w = np.ones(2)
+        return lambda w, step: (1.0, np.full(2, math.nan)), w, fastlr.SGD(w, lr=lr, nonfinite="raise")
+
+    with pytest.raises(FloatingPointError):
+        quiet(factory)
 
 
 def test_a_search_where_all_diverge_still_returns():

@@ -11,6 +11,7 @@ import numpy as np
 from fastlr.buffers import Array
 from fastlr.extras import need
 from fastlr.hyper import count, inside, nonnegative
+from fastlr.training.hessian import Hessian
 from fastlr.training.objective import Objective, joined, split
 from fastlr.training.stepsize import Evaluate, StepRule, backtrack
 
@@ -34,8 +35,6 @@ class _Newton(StepRule):
     def _rate(
         self, g: list[Array], size: float, loss: float | None, evaluate: Evaluate | None, before: list[Array]
     ) -> float:
-        from fastlr.tune.curvature import Hessian
-
         step = self.step_count
         if evaluate is None:
             evaluate = functools.partial(self._objective, self._params, step)
@@ -56,7 +55,7 @@ class _Newton(StepRule):
         super()._move(before, self._direction, lr)
 
     @abstractmethod
-    def _solve(self, hessian: Any, g: Array, size: float) -> Array:
+    def _solve(self, hessian: Hessian, g: Array, size: float) -> Array:
         """About H⁻¹g."""
 
 
@@ -104,7 +103,7 @@ class Newton(_Newton):
         super().__init__(params, objective, hvp, c)
         self.damping = nonnegative("damping", damping)
 
-    def _solve(self, hessian: Any, g: Array, size: float) -> Array:
+    def _solve(self, hessian: Hessian, g: Array, size: float) -> Array:
         n = len(g)
         matrix = np.array([hessian(e) for e in np.eye(n)])
         matrix = (matrix + matrix.T) / 2
@@ -152,7 +151,7 @@ class NewtonCG(_Newton):
         self.max_products = count("max_products", max_products)
         self._first = 0.0
 
-    def _solve(self, hessian: Any, g: Array, size: float) -> Array:
+    def _solve(self, hessian: Hessian, g: Array, size: float) -> Array:
         linalg = need("scipy.sparse.linalg", "tune", "NewtonCG")
         self._first = self._first or size
         best = [g]
@@ -164,7 +163,7 @@ class NewtonCG(_Newton):
             hp = hessian(p)
             if not p @ hp > 0:
                 raise _Concave
-            return hp  # type: ignore[no-any-return]
+            return hp
 
         def keep(d: Array) -> None:
             best[0] = d.copy()

@@ -126,7 +126,8 @@ def search(
     left it out, the region would look unexplored. Trials are not compared while they run, since small rates and
     schedules that gain in their last phase would lose by it.
 
-    Optuna keeps the study; its own tools (dashboards, importances) can open the storage.
+    Optuna keeps the study; its own tools (dashboards, importances) can open the storage. What is drawn is not left to
+    its samplers: the first ten of TPE, its default, are random (``python -m bench.search`` compares them).
 
     Examples
     --------

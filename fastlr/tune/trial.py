@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from fastlr.training.callbacks import Callback
+from fastlr.training.history import History
 from fastlr.training.loop import Run, train
 from fastlr.training.objective import scalar
 from fastlr.tune.curve import Divergence
@@ -35,7 +36,11 @@ class _StopDiverged(Callback):
     """Ends a run that has left for good."""
 
     def __init__(self) -> None:
+        self.history = History()
         self.diverged: Divergence | None = None
+
+    def start(self, run: Run) -> None:
+        self.history = run.history
 
     def step(self, run: Run) -> None:
         loss = run.history.loss[-1]
@@ -58,18 +63,25 @@ def evaluate(objective_factory: Factory, values: Values, steps: int) -> Outcome:
     validate = rest[0] if rest else None
     started = time.perf_counter()
     first = scalar("the loss of validate", validate(params)) if validate else math.nan
-    with np.errstate(all="ignore"):
-        history = train(
-            objective,
-            params,
-            optimizer,
-            steps,
-            [_StopDiverged()],
-            progress=False,
-            validate=validate,
-            validate_every=steps,
-            interrupted=None,
-        )
+    watch = _StopDiverged()
+    try:
+        with np.errstate(all="ignore"):
+            train(
+                objective,
+                params,
+                optimizer,
+                steps,
+                [watch],
+                progress=False,
+                validate=validate,
+                validate_every=steps,
+                interrupted=None,
+            )
+    except FloatingPointError as error:  # an optimizer that refuses gradients that are not finite
+        if not len(watch.history):
+            raise
+        watch.history.stopped = f"diverged: {error}"
+    history = watch.history
     start = first if validate else history.loss[0]
     tail = history.loss[-max(1, round(_TAIL * steps)) :]
     raw = history.validation[-1][1] if validate and not history.stopped else float(np.mean(tail))
