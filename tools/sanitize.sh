@@ -10,28 +10,33 @@ flags="-std=c11 -g -O1 -fno-math-errno -fno-trapping-math -ffp-contract=off -Ifa
 # clang says which loops it leaves scalar beside the sanitizers' checks; tools/vectorised.py is the judge of that.
 warnings="-Wall -Wextra -Wdouble-promotion -Werror -Wno-pass-failed"
 address="-fsanitize=address,undefined -fno-sanitize-recover=all"
+thread="-fsanitize=thread"
 wide="fastlr/kernels/*/*.c" # nearly all of the work, and nothing of threads: the same with and without
 
-compile() { # a folder for the objects, sources, flags
+objects() { # a folder for them, sources, flags
     folder=$out/$1 sources=$2 && shift 2
     mkdir "$folder"
     for source in $sources; do
         printf '%s -o %s\n' "$source" "$folder/${source//\//_}.o"
     done | xargs -P "$(nproc)" -L 1 "$cc" $flags $warnings "$@" -c
 }
-link() { # the program, folders of objects, flags
-    program=$1 folders=$2 && shift 2
-    "$cc" "$@" $(for folder in $folders; do echo "$out/$folder"/*.o; done) -o "$out/$program" -lm -pthread
+program() { # one of tests/c, folders of objects, flags
+    name=$1 folders=$2 && shift 2
+    "$cc" $flags $warnings "$@" "tests/c/$name.c" $(printf "$out/%s/*.o " $folders) -o "$out/$name" -lm -pthread
 }
 
-compile wide "$wide" $address
-compile threads "tests/c/driver.c fastlr/kernels/*.c" $address
-link driver "wide threads" $address
+objects wide "$wide" $address
+objects threads "fastlr/kernels/*.c" $address
+program driver "wide threads" $address
+program stored "wide threads" $address
 echo "address, undefined: $(ASAN_OPTIONS=detect_leaks=1 "$out/driver")"
-compile serial "tests/c/embed.c fastlr/kernels/*.c" $address -DFASTLR_NO_THREADS
-link embed "wide serial" $address
+echo "address, undefined, stored: $(ASAN_OPTIONS=detect_leaks=1 "$out/stored")"
+objects serial "fastlr/kernels/*.c" $address -DFASTLR_NO_THREADS
+program embed "wide serial" $address -DFASTLR_NO_THREADS
 echo "address, undefined, without threads: $("$out/embed")"
-compile thread "tests/c/driver.c fastlr/kernels/*.c $wide" -fsanitize=thread
-link driver thread -fsanitize=thread
+objects thread "fastlr/kernels/*.c $wide" $thread
+program driver thread $thread
+program stored thread $thread
 # ThreadSanitizer cannot follow a fork of a process with threads; tests/test_threads.py forks.
 echo "thread: $(DRIVER_NO_FORK=1 TSAN_OPTIONS=halt_on_error=1 "$out/driver")"
+echo "thread, stored: $(TSAN_OPTIONS=halt_on_error=1 "$out/stored")"
