@@ -9,8 +9,9 @@ SOURCES := pyproject.toml setup.py $(shell find fastlr -name '*.pyx' -o -name '*
 demo: $(VENV)/with-demo
 	$(BIN)/fastlr demo
 
+# In a process for each processor, since many tests use one. `make test OPTIONS="-k AdamW"` runs some.
 test: $(VENV)/with-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(OPTIONS)
 
 # The comparison of the README, with whatever peers are installed; `make bench EXTRA=bench` installs them all first.
 bench: $(VENV)/with-$(or $(EXTRA),jit)
@@ -56,9 +57,15 @@ gate: $(VENV)/with-test
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || { echo "needs Python >= 3.10 with venv and headers (Debian: python3-venv python3-dev)"; exit 1; }
 
-# One installation an extra, again when a source of the extension has changed.
-$(VENV)/with-%: $(BIN)/python $(SOURCES)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$*]'
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+# The package, again when a source of the extension has changed; then what an extra names, without building it once more.
+$(VENV)/built: $(BIN)/python $(SOURCES)
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/with-%: $(VENV)/built
+	$(PIP) 'fastlr-kernels[$*]'
 	@touch $@
 
 # Every mutant of every rule. .ci/run tries forty.

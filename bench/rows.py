@@ -23,12 +23,17 @@ from bench.engines import limit_threads
 from tests import row_reference
 
 LR = 1e-3
-RULES: dict[str, tuple[Any, str | None]] = {  # ours, and torch's where it has one
-    "SparseAdam": (row_reference.sparse_adam, "SparseAdam"),
-    "Adagrad": (row_reference.adagrad, "Adagrad"),
-    "SGD": (row_reference.sgd, "SGD"),
-    "RowAdagrad": (row_reference.row_adagrad, None),
-    "LazyAdam": (row_reference.lazy_adam, None),
+MOMENTUM = {"momentum": 0.9}
+# The class, torch's where it has one, the reference, and hyper-parameters of all three.
+RULES: dict[str, tuple[str, str | None, Any, dict[str, float]]] = {
+    "SparseAdam": ("SparseAdam", "SparseAdam", row_reference.sparse_adam, {}),
+    "Adagrad": ("Adagrad", "Adagrad", row_reference.adagrad, {}),
+    "SGD": ("SGD", "SGD", row_reference.sgd, {}),
+    # torch moves all rows that ever had a gradient; here those are the same ones at every step.
+    "momentum": ("SGD", "SGD", row_reference.sgd, MOMENTUM),
+    "RowAdagrad": ("RowAdagrad", None, row_reference.row_adagrad, {}),
+    "LazyAdam": ("LazyAdam", None, row_reference.lazy_adam, {}),
+    "FTRL": ("FTRL", None, row_reference.ftrl, {}),
 }
 STEPS = 3
 CHECKED = 500  # distinct rows compared with the reference
@@ -43,15 +48,17 @@ def index(how: str, rows: int, n: int) -> Array:
 
 
 def ours(name: str, table: Array, chosen: Array, grads: Array) -> Callable[[], object]:
-    opt = getattr(fastlr, name)(table, lr=LR)
+    cls, _, _, hyper = RULES[name]
+    opt = getattr(fastlr, cls)(table, lr=LR, **hyper)
     return lambda: opt.step_rows(chosen, grads)
 
 
 def theirs(name: str, table: Array, chosen: Array, grads: Array) -> Callable[[], object]:
     import torch
 
+    _, cls, _, hyper = RULES[name]
     param = torch.nn.Parameter(torch.from_numpy(table))
-    opt = getattr(torch.optim, name)([param], lr=LR)
+    opt = getattr(torch.optim, str(cls))([param], lr=LR, **hyper)
     with torch.sparse.check_sparse_tensor_invariants(False):
         values = torch.from_numpy(chosen)[None], torch.from_numpy(grads)
         param.grad = torch.sparse_coo_tensor(*values, table.shape, check_invariants=True)
@@ -67,10 +74,11 @@ def verify(name: str, start: Array, table: Array, chosen: Array, grads: Array) -
     count = dict(zip(touched.tolist(), counts.tolist(), strict=True))
     for row, g in row_reference.summed(chosen[mask], grads[mask].astype(np.float64)).items():
         p, path = start[row].astype(np.float64), 0.0
-        state: dict[str, Any] = {"m": 0.0, "v": 0.0, "l": 0, "s": 0.0}
+        _, _, rule, hyper = RULES[name]
+        state: dict[str, Any] = {"m": 0.0, "v": 0.0, "l": 0, "s": 0.0, "z": 0.0, "n": 0.0}
         for t in range(1, STEPS + 1):
             before = p
-            p, state = RULES[name][0](p, g, state, t, lr=LR)
+            p, state = rule(p, g, state, t, lr=LR, **hyper)
             path += abs(p - before)
         # As in bench/check.py; but a peer's sum of thousands in float32 is off by more, also where it is next to 0.
         most = 4 * STEPS * np.spacing(abs(p).astype(np.float32)) + 1e-3 * path
@@ -88,12 +96,12 @@ def measure(name: str, how: str, rows: int, width: int, n: int, rounds: int) -> 
     chosen, grads = index(how, rows, n), rng.standard_normal((n, width), np.float32)
     start = rng.standard_normal((rows, width), np.float32)
     steps = {}
-    for engine, make, rule in (("fastlr", ours, name), ("torch", theirs, RULES[name][1])):
-        if rule is None:
+    for engine, make in (("fastlr", ours), ("torch", theirs)):
+        if make is theirs and RULES[name][1] is None:
             continue
         try:
             table = start.copy()
-            step = make(rule, table, chosen, grads)
+            step = make(name, table, chosen, grads)
             for _ in range(STEPS):
                 step()
             verify(name, start, table, chosen, grads)

@@ -193,11 +193,12 @@ def _each(states: Any, count: int) -> list[Mapping[str, Any]]:
         if len(states) != count:
             raise ValueError(f"states must have {count} entries like the parameters, got {len(states)}")
         states = dict(enumerate(states))
-    if unknown := set(states) - set(range(count)):
+    if unknown := [k for k in states if k not in range(count)]:
         raise ValueError(
             f"states must be numbered from 0 to {count - 1} like the parameters, got {', '.join(map(repr, unknown))}"
         )
-    return [{**(state := states.get(k) or {}), **state.get(_WRAPPED, {})} for k in range(count)]
+    found = [states.get(k) or {} for k in range(count)]
+    return [{**state, **state.get(_WRAPPED, {})} for state in found]
 
 
 def _of(k: int, state: Mapping[str, Any], name: str) -> Any:

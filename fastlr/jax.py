@@ -110,11 +110,11 @@ def _functions(rule: type[Optimizer], hyper: dict[str, Any], updates: bool) -> t
     jax, ffi = need("jax", "jax", "fastlr.jax"), _ffi()
     jnp = jax.numpy
     _, _, first, kernel, numbers, constant = plain(rule, hyper)
-    keys, key = tuple(first), ""
-    if not constant:  # a name that no other process has: programs compiled for another may be in JAX's cache on disk
-        key = uuid.uuid4().hex
-        _core.add_program(key, numbers)
-    given = {"key": key, "numbers": np.array(numbers(0)), "rule": kernel, "updates": np.int64(updates)}
+    keys, program = tuple(first), ""
+    if not constant:  # a name that no other process has: what was compiled for another may be in JAX's cache on disk
+        program = uuid.uuid4().hex
+        _core.add_program(program, numbers)
+    given = {"key": program, "numbers": np.array(numbers(0)), "rule": kernel, "updates": np.int64(updates)}
 
     def init(params: Any) -> State:
         fill = {key: jax.tree.map(lambda p, x=x: jnp.full_like(p, x), params) for key, x in first.items()}

@@ -93,8 +93,11 @@ class _Bound:
         self.made: Any = None  # steps, a variable each
         self.numbers: Any = None  # what the rule carries
         self.set: list[Any] = [None] * groups  # hyper-parameters that the plan has
-        self._plan: _core.Plan | None = None
-        self._at: list[int] = []
+        self._plan: _core.Plan | None = None  # over these, which `plan` makes:
+        self.over: Structure
+        self.arrays: dict[str, list[Array]]
+        self.pieces: list[Piece]
+        self._at: list[int] = []  # where they were
 
     def structure(self) -> Structure:
         structure = structure_of([_memory(v) for v in self.variables])
@@ -225,19 +228,19 @@ class KerasOptimizer(_Base):  # type: ignore[misc]
         exact = isinstance(lr, KerasSchedule)  # in double, then, not in Keras's float type
         rate = lr.schedule(int(self._iterations)) if exact else float(learning_rate)
         with_decay, without = (self._group(step, rate, x) for x in (self.weight_decay or 0.0, 0.0))
-        if self.rule.variant([with_decay]) != (bound.rule, tuple(bound.state)):
-            raise ValueError("hyper: these need other state than the optimizer was built with; build a new one")
+        rule, states = self.rule.variant([with_decay])
+        if (rule, states) != (bound.rule, tuple(bound.state)):
+            raise ValueError(
+                f"hyper must need the states that the optimizer was built with, {', '.join(bound.state) or 'none'} of "
+                f"{bound.rule!r}, got {', '.join(states) or 'none'} of {rule!r}; make a new one with these"
+            )
         given: list[Any] = [None] * len(bound.variables)
         for g, v in zip(grads, trainable_variables, strict=True):
             given[bound.entry[id(v)]] = _gradient(g, v)
         plan = bound.plan(self.rule, step)
         slots = {True: self._slots(with_decay), False: self._slots(without)}
-        decayed = [self._use_weight_decay(v) for v in bound.variables]
-        if bound.groups != len(decayed) and not all(decayed) and self.weight_decay:
-            name = type(self).__name__
-            raise ValueError(f"{name} sums over all variables, of which none can be without weight decay")
-        for k in range(bound.groups):
-            if (own := slots[decayed[k]]) != bound.set[k]:
+        for k, decays in enumerate(self._decays(bound)):
+            if (own := slots[decays]) != bound.set[k]:
                 plan.set_group(k, *own)
                 bound.set[k] = own
         inputs = self.rule.derived(bound.over, bound.arrays, bound.pieces, [with_decay] * bound.groups)
@@ -248,6 +251,17 @@ class KerasOptimizer(_Base):  # type: ignore[misc]
         most = self.global_clipnorm if clip == "global_clipnorm" else -1.0
         plan.step(given, 1.0, False, most, False, _core.PROPAGATE, inputs)
         bound.keep(plan)
+
+    def _decays(self, bound: _Bound) -> list[bool]:
+        """Which groups have weight decay."""
+        decayed = [self._use_weight_decay(v) for v in bound.variables]
+        if bound.groups != len(decayed) and not all(decayed) and self.weight_decay:
+            without = ", ".join(repr(v.path) for v, some in zip(bound.variables, decayed, strict=True) if not some)
+            raise ValueError(
+                f"exclude_from_weight_decay must leave all variables to {type(self).__name__}, which sums over them as "
+                f"one group, got {without} excluded; exclude none, or give weight_decay=None"
+            )
+        return decayed[: bound.groups]
 
     def _clipping(self) -> str | None:
         """Which of them is part of the step; the others are Keras's code."""

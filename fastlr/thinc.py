@@ -28,7 +28,7 @@ class ThincOptimizer:
     rule : type
         `fastlr.AdamW`, say. Rules that carry numbers for the whole model, or need a Hessian, are refused.
     **hyper
-        Its hyper-parameters; each that is a number may be a schedule of fastlr's.
+        Its hyper-parameters; each that is a number may be a schedule of fastlr's, and `lr` any function of the step.
 
     Examples
     --------
@@ -52,9 +52,9 @@ class ThincOptimizer:
             raise TypeError(f"weights of {key!r} must be a numpy array, got {type(weights).__name__}; train on the CPU")
         state = self.state.get(key) or {name: np.full_like(weights, x) for name, x in self._first.items()}
         step = self.steps.get(key, 0) + 1
-        self._update(
-            weights, gradient, **state, step=step, zero_grads=True, **{**self._hyper, "lr": self._lr * lr_scale}
-        )
+        rate = self._lr(step - 1) if callable(self._lr) else self._lr
+        hyper = {**self._hyper, "lr": rate * lr_scale}
+        self._update(weights, gradient, **state, step=step, zero_grads=True, **hyper)
         self.state[key], self.steps[key] = state, step
         return weights, gradient
 

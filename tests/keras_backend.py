@@ -159,7 +159,7 @@ def test_some_variables_without_weight_decay():
     assert found[1][1][0] - found[1][0][0] == pytest.approx(0.2)
     optimizer = ours.DoWG(weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_names=["bias"])
-    with pytest.raises(ValueError, match="DoWG sums over all variables, of which none can be without weight decay"):
+    with pytest.raises(ValueError, match=r"must leave all variables to DoWG, .* got 'bias' excluded"):
         optimizer.apply(tensors([np.ones(3, "float32")] * 2), ws)
 
 
@@ -336,7 +336,7 @@ def test_refusals():
         optimizer.stateless_apply([v.value for v in optimizer.variables], tensors(arrays(1)), [v.value for v in held])
     assert farthest([v.numpy() for v in held], arrays(0)) == 0
     optimizer.hyper.momentum = 0.9
-    with pytest.raises(ValueError, match="need other state than the optimizer was built with"):
+    with pytest.raises(ValueError, match="hyper must need the states that the optimizer was built with"):
         optimizer.apply(tensors(arrays(1)), held)
     optimizer.hyper.momentum = 0.0
     with pytest.raises(ValueError, match="shape"):

@@ -160,7 +160,7 @@ def test_gradient_scale(cls, dtype):
         (fastlr.Muon, {}, {"ns_steps": 6}),
         (fastlr.Muon, {}, {"ns_coefficients": (3.4445, -4.775, 2.03)}),
     ],
-    ids=str,
+    ids=lambda x: x.__name__ if isinstance(x, type) else " ".join(x),
 )
 def test_a_slightly_wrong_rule_would_be_seen(cls, kwargs, wrong):
     assert compare(cls, np.float64, kwargs, 5, **wrong) > 1e-6

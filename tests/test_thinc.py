@@ -61,6 +61,18 @@ def test_same_bits_as_the_class(rule):
     assert np.array_equal(p, q)
 
 
+@pytest.mark.parametrize(
+    "lr", [fastlr.schedules.linear(0.1, 0.0, 5), lambda t: 0.1 / (t + 1)], ids=["schedule", "function"]
+)
+def test_rates_by_the_step(lr):
+    p, q = np.ones(3, np.float32), np.ones(3, np.float32)
+    optimizer, plain = ThincOptimizer(fastlr.Adam, lr=lr), fastlr.Adam(q, lr=lr)
+    for _ in range(3):
+        plain.step(np.ones(3, np.float32))
+        optimizer("W", p, np.ones(3, np.float32))
+    assert np.array_equal(p, q)
+
+
 def test_scaled_rates():
     p, q = np.ones(3, np.float32), np.ones(3, np.float32)
     ThincOptimizer(fastlr.SGD, lr=0.1)(0, p, np.ones(3, np.float32), lr_scale=0.5)

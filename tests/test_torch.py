@@ -791,6 +791,24 @@ def test_in_backward_clips_by_value_and_by_the_norm_before():
         torch.testing.assert_close(q.detach(), before)
 
 
+def test_in_backward_limits_may_be_set_between_steps():
+    (p,) = parameters((50,))
+    g = torch.linspace(-2, 2, 50)
+    opt = ours.SGD([p], lr=0.1, in_backward=True)
+    opt.clip_previous = 1.0  # by a norm that is not known yet
+    before = p.detach().clone()
+    (p * g).sum().backward()
+    opt.step()
+    torch.testing.assert_close(p.detach(), before - 0.1 * g)
+    for name, wrong in (("nonfinite", "skp"), ("clip_value", -1.0)):
+        was, before = getattr(opt, name), p.detach().clone()
+        setattr(opt, name, wrong)
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            (p * g).sum().backward()
+        assert torch.equal(p, before)
+        setattr(opt, name, was)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [

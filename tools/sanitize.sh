@@ -3,24 +3,40 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 cc=${1:-gcc}
+command -v "$cc" >/dev/null || { echo "tools/sanitize.sh: there is no $cc: install it, or name another" >&2; exit 1; }
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 flags="-std=c11 -g -O1 -fno-math-errno -fno-trapping-math -ffp-contract=off -Ifastlr/include -Ifastlr/kernels"
 # clang says which loops it leaves scalar beside the sanitizers' checks; tools/vectorised.py is the judge of that.
 warnings="-Wall -Wextra -Wdouble-promotion -Werror -Wno-pass-failed"
-build() { # one of tests/c, flags
-    program=$1 && shift
-    rm -rf "$out/objects" && mkdir "$out/objects"
-    for source in tests/c/"$program".c fastlr/kernels/*.c fastlr/kernels/*/*.c; do
-        printf '%s -o %s\n' "$source" "$out/objects/${source//\//_}.o"
+address="-fsanitize=address,undefined -fno-sanitize-recover=all"
+thread="-fsanitize=thread"
+wide="fastlr/kernels/*/*.c" # nearly all of the work, and nothing of threads: the same with and without
+
+objects() { # a folder for them, sources, flags
+    folder=$out/$1 sources=$2 && shift 2
+    mkdir "$folder"
+    for source in $sources; do
+        printf '%s -o %s\n' "$source" "$folder/${source//\//_}.o"
     done | xargs -P "$(nproc)" -L 1 "$cc" $flags $warnings "$@" -c
-    "$cc" "$@" "$out"/objects/*.o -o "$out/$program" -lm -pthread
+}
+program() { # one of tests/c, folders of objects, flags
+    name=$1 folders=$2 && shift 2
+    "$cc" $flags $warnings "$@" "tests/c/$name.c" $(printf "$out/%s/*.o " $folders) -o "$out/$name" -lm -pthread
 }
 
-build driver -fsanitize=address,undefined -fno-sanitize-recover=all
+objects wide "$wide" $address
+objects threads "fastlr/kernels/*.c" $address
+program driver "wide threads" $address
+program stored "wide threads" $address
 echo "address, undefined: $(ASAN_OPTIONS=detect_leaks=1 "$out/driver")"
-build driver -fsanitize=thread
+echo "address, undefined, stored: $(ASAN_OPTIONS=detect_leaks=1 "$out/stored")"
+objects serial "fastlr/kernels/*.c" $address -DFASTLR_NO_THREADS
+program embed "wide serial" $address -DFASTLR_NO_THREADS
+echo "address, undefined, without threads: $("$out/embed")"
+objects thread "fastlr/kernels/*.c $wide" $thread
+program driver thread $thread
+program stored thread $thread
 # ThreadSanitizer cannot follow a fork of a process with threads; tests/test_threads.py forks.
 echo "thread: $(DRIVER_NO_FORK=1 TSAN_OPTIONS=halt_on_error=1 "$out/driver")"
-build embed -fsanitize=address,undefined -fno-sanitize-recover=all -DFASTLR_NO_THREADS
-echo "address, undefined, without threads: $("$out/embed")"
+echo "thread, stored: $(TSAN_OPTIONS=halt_on_error=1 "$out/stored")"

@@ -1,97 +1,137 @@
 """The vectorisation gate: every loop of every rule, for every type and instruction set, must be vectorised.
 
-Compiles each file of kernels/tu/ as setup.py does, with the compiler's report on. gcc names the line of a loop but
-not the rule it belongs to, so the gate compiles each rule alone: the template is included once, with one `sweep.h`,
-and the report must have a remark for each of its loops (with and without zeroing the gradients; the survey's), of the
-width of the instruction set. The sums of `rows.h` are compiled in the same way.
+Compiles each file of kernels/tu/ as setup.py does, with the compiler's report on. Compilers name the file and the line
+of a loop but not the rule it belongs to, so the files are compiled in a copy of the kernels where each rule includes a
+template of its own: `sweep-adam.h` is `sweep.h`. The report must have a remark for each loop of a rule (with and
+without zeroing the gradients; the survey's), of the width of the instruction set. The sums of `rows.h`, the loops of
+`factored.h` and those of store/*.c are looked for in the same way.
 
     python tools/vectorised.py [--cc gcc] [-j JOBS] [rule ...]
 """
+
+from __future__ import annotations
 
 import argparse
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "fastlr" / "kernels"
 FLAGS = re.search(r"^FLAGS = \[(.*)\]", (ROOT / "setup.py").read_text(), re.M).group(1).replace('"', "").split(", ")
 WIDTH = {"baseline": 16, "avx2": 32, "avx512": 64}  # bytes of a register, x86-64
 REMARK = {
-    "gcc": (["-fopt-info-vec-optimized"], r"\d+: optimized: loop vectorized using (\d+) byte vectors"),
-    "clang": (["-Rpass=loop-vectorize"], r"\d+: remark: vectorized loop \(vectorization width: (\d+)"),
+    "gcc": (["-fopt-info-vec-optimized"], r"optimized: loop vectorized using (\d+) byte vectors"),
+    "clang": (["-Rpass=loop-vectorize"], r"remark: vectorized loop \(vectorization width: (\d+)"),
 }
-# What has loops of its own, and where the table refers to it.
-OWN = {
-    "rows": ", .add_rows = add_rows, .narrow_row = narrow_row",
-    "factored": ", .others = others, .factored = &factored",
-}
-ROWS = (KERNELS / "rows.h").read_text().count("add_some(n,") + 1  # each a loop, and the one that narrows
 FACTORED = r"for \(size_t (k = 0; k < LANES|j = first; j < end|j = 0; j < cols); .\+\+\)( \{)?"
 
 
-def rules() -> dict[str, str]:
-    """Every rule that includes the template, with the parameters it gives it."""
-    headers = [*sorted(KERNELS.glob("rules/*.h")), KERNELS / "floor.h"]
-    return {
-        rule: parameters
-        for header in headers
-        for rule, parameters in re.findall(r"#define RULE (\w+)\n((?:#define .*\n)*)", header.read_text())
-    }
+class Remark(NamedTuple):
+    file: str
+    line: int
+    width: int  # bytes by gcc, elements by clang
 
 
-def source(unit: pathlib.Path, rule: str) -> str:
-    """The unit with one rule alone in its table, "rows" or "factored": the compiler drops what is static and unused."""
-    text = (KERNELS / "kernels.h").read_text()
-    table = re.search(r"static const fastlr_rule \*const rules\[\] = \{(.*?)\};", text, re.S)
-    text = text[: table.start(1)] + ("" if rule in OWN else f"&{rule}_rule, ") + "NULL" + text[table.end(1) :]
-    own = OWN.get(rule, "")
-    text = re.sub(r"(TABLE = \{\s*\.rules = rules).*?\};", rf"\1{own}}};", text, flags=re.S)
-    return re.sub(r'#include "../kernels.h"', lambda _: text, unit.read_text())
+class Loops(NamedTuple):
+    """Loops of one file, and how many remarks there must be of them in each of some units.
+
+    The compiler may make several of one loop, by the loop-invariant conditions, never fewer.
+    """
+
+    name: str
+    file: str
+    least: int
+    line: int | None = None
+    units: str = "tu/*.c"
+    sums: bool = False  # which are double
+    wider: bool = False  # in registers of several sizes, where numbers of fewer bits are widened
+
+    def found(self, cc: str, unit: pathlib.Path, report: list[Remark]) -> int:
+        """The remarks of a unit that are of these loops, of the instruction set's full width."""
+        full, sizes = WIDTH[unit.stem.split("_")[0]], {1}
+        if "clang" in cc:
+            sizes = {8 if unit.stem.endswith("f64") else 4} | ({8} if self.sums else set())
+        return sum(
+            any(remark.width * size == full or (self.wider and remark.width * size > full) for size in sizes)
+            for remark in report
+            if re.fullmatch(self.file, remark.file) and self.line in (None, remark.line)
+        )
 
 
-def remarks(cc: str, unit: pathlib.Path, rule: str, place: str, sums: bool, wider: bool = False) -> int:
-    """How many vectorised loops at `place`, of the instruction set's full width, the compiler reports."""
+def rules(text: str) -> dict[str, str]:
+    """Every rule of a header that includes the template, with the parameters it gives it."""
+    return dict(re.findall(r"#define RULE (\w+)\n((?:#define .*\n)*)", text))
+
+
+def headers(kernels: pathlib.Path) -> list[pathlib.Path]:
+    return [*sorted(kernels.glob("rules/*.h")), kernels / "floor.h"]
+
+
+def name_templates(kernels: pathlib.Path) -> None:
+    """Gives each rule templates of its own, named after it."""
+    sweep, fused = (kernels / "sweep.h").read_text(), (kernels / "fused.h").read_text()
+    for header in headers(kernels):
+        text = header.read_text()
+        for rule in rules(text):
+            own = rf"(#define RULE {rule}\n(?:#define .*\n)*#include \"(?:\.\./)?)sweep\.h"
+            text, found = re.subn(own, rf"\1sweep-{rule}.h", text)
+            assert found == 1, (header, rule)
+            (kernels / f"sweep-{rule}.h").write_text(sweep.replace('"fused.h"', f'"fused-{rule}.h"'))
+            (kernels / f"fused-{rule}.h").write_text(fused)
+        header.write_text(text)
+
+
+def fill_table(names: list[str], kernels: pathlib.Path) -> None:
+    """Has the table hold these rules: the compiler drops what is static and unused, and of rows.c's rules one loop."""
+    header = kernels / "kernels.h"
+    table = "".join(f"&{name}_rule, " for name in names)
+    header.write_text(re.sub(r"(\*const rules\[\] = \{).*?\};", rf"\1{table}NULL}};", header.read_text(), flags=re.S))
+
+
+def remarks(cc: str, kernels: pathlib.Path, unit: pathlib.Path) -> list[Remark]:
+    """The loops of a file that the compiler says it has vectorised."""
     flags, pattern = REMARK["clang" if "clang" in cc else "gcc"]
-    full = WIDTH[unit.stem.split("_")[0]]
-    with tempfile.NamedTemporaryFile("w", suffix=".c") as file:
-        file.write(source(unit, rule))
-        file.flush()
-        includes = [f"-I{KERNELS}", f"-I{KERNELS.parent / 'include'}"]
-        command = [cc, *FLAGS, "-w", *flags, *includes, "-c", file.name, "-o", "/dev/null"]
-        done = subprocess.run(command, capture_output=True, text=True)
+    includes = [f"-I{kernels}", f"-I{KERNELS.parent / 'include'}"]
+    command = [cc, *FLAGS, "-w", *flags, *includes, "-c", str(unit), "-o", os.devnull]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    # gcc says bytes; clang says elements, of which those of a sum are double.
-    items = {1} if "clang" not in cc else {8 if unit.stem.endswith("f64") else 4} | ({8} if sums else set())
-    return sum(
-        (int(width) * item >= full) if wider else (int(width) * item == full)
-        for width in re.findall(place + pattern, done.stderr)
-        for item in items
-    )
+    found = re.findall(rf"([\w-]+\.h):(\d+):\d+: {pattern}", done.stderr)
+    return [Remark(file, int(line), int(width)) for file, line, width in found]
 
 
-def stored(cc: str, unit: pathlib.Path) -> tuple[int, int]:
-    """Loops of store.h, and how many of them the compiler reports as vectorised at the full width of float32."""
-    flags, pattern = REMARK["clang" if "clang" in cc else "gcc"]
-    includes = [f"-I{KERNELS}", f"-I{KERNELS.parent / 'include'}"]
-    command = [cc, *FLAGS, "-w", *flags, *includes, "-c", str(unit), "-o", "/dev/null"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def loops_of(rule: str, given: str) -> list[Loops]:
+    """Those that a rule has by its parameters."""
+    surveyed = "SURVEY" in given or "CAUTIOUS" in given
+    found = [Loops(rule, f"sweep-{rule}.h", 2 + surveyed, sums=surveyed or "TRAIL" in given)]
+    if "FUSED" in given:  # for three pairs of parameters and gradients: two loops in 8 bits, one in bfloat16
+        found.append(Loops(f"{rule} fused", f"fused-{rule}.h", 9, units="tu/*_f32.c", wider=True))
+    return found
+
+
+def row_loops() -> Loops:
+    """Those of rows.h: each call of one, and the one that narrows."""
+    count = (KERNELS / "rows.h").read_text().count("add_some(n,") + 1
+    return Loops("rows", "rows.h", count, sums=True)
+
+
+def other_loops() -> list[Loops]:
+    """Those of factored.h, a line each, and of store.h."""
+    lines = enumerate((KERNELS / "factored.h").read_text().splitlines(), 1)
+    found = [
+        Loops(f"factored.h:{k}", "factored.h", 1, k, sums=True) for k, x in lines if re.fullmatch(FACTORED, x.strip())
+    ]
     text = (KERNELS / "store.h").read_text()
-    loops = len(re.findall(r"^(?:LOAD|SAVE)(?:_BY_CHANCE|_BLOCK)?\(|^    for \(", text, re.M))
-    loops += len(re.findall(r"^SAVE_BLOCK\(", text, re.M))  # which call largest_of() of bits.h
-    full = WIDTH[unit.stem] // (4 if "clang" in cc else 1)  # clang counts elements
-    return loops, sum(int(width) >= full for width in re.findall(r"(?:store|bits)\.h:\d+:" + pattern, done.stderr))
-
-
-def factored() -> list[int]:
-    """The lines of factored.h where a loop over elements starts."""
-    lines = (KERNELS / "factored.h").read_text().splitlines()
-    return [k for k, line in enumerate(lines, 1) if re.fullmatch(FACTORED, line.strip())]
+    count = len(re.findall(r"^(?:LOAD|SAVE)(?:_BY_CHANCE|_BLOCK)?\(|^    for \(", text, re.M))
+    count += len(re.findall(r"^SAVE_BLOCK\(", text, re.M))  # which call largest_of() of bits.h
+    return [*found, Loops("store.h", "store.h|bits.h", count, units="store/*.c", wider=True)]
 
 
 def main() -> int:
@@ -100,46 +140,32 @@ def main() -> int:
     parser.add_argument("--cc", default="gcc")
     parser.add_argument("-j", "--jobs", type=int, default=os.cpu_count(), help="default: processors")
     arguments = parser.parse_args()
-    cc, units = arguments.cc, sorted((KERNELS / "tu").glob("*.c"))
-
-    def of_rule(rule: str, parameters: str) -> list[tuple[int, bool]]:
-        # The compiler may make several of one loop, by the loop-invariant conditions, never fewer.
-        surveyed = "SURVEY" in parameters or "CAUTIOUS" in parameters
-        place = rf"{'rows' if rule == 'rows' else 'sweep'}\.h:\d+:"
-        found = [remarks(cc, unit, rule, place, surveyed or "TRAIL" in parameters) for unit in units]
-        loops = ROWS if rule == "rows" else 2 + surveyed
-        return [(n, n >= loops) for n in found]
-
-    def of_line(line: int) -> list[tuple[int, bool]]:
-        found = [remarks(cc, unit, "factored", rf"factored\.h:{line}:", sums=True) for unit in units]
-        return [(n, n > 0) for n in found]
-
-    def of_fused(rule: str) -> list[tuple[int, bool]]:
-        # For three pairs of parameters and gradients: two loops in 8 bits, one in bfloat16; none in float64.
-        narrow = [unit.stem.endswith("f32") for unit in units]
-        place = r"fused\.h:\d+:"
-        found = [
-            remarks(cc, u, rule, place, False, wider=True) if some else 0 for u, some in zip(units, narrow, strict=True)
-        ]
-        return [(n, n >= 9 * some) for n, some in zip(found, narrow, strict=True)]
-
-    known = {**rules(), "rows": "TRAIL"}  # whose sums are double too
-    if unknown := {*arguments.rules} - {*known}:
+    cc, chosen = arguments.cc, arguments.rules
+    if not shutil.which(cc):
+        parser.error(f"there is no {cc}: install it, or name another by --cc")
+    known = {rule: given for header in headers(KERNELS) for rule, given in rules(header.read_text()).items()}
+    if unknown := {*chosen} - {*known, "rows"}:
         parser.error(f"no rule {', '.join(sorted(unknown))}")
+    some = [rule for rule in chosen or known if rule != "rows"]
+    expected = [loops for rule in some for loops in loops_of(rule, known[rule])]
+    expected += [row_loops()] if not chosen or "rows" in chosen else []
+    expected += [] if chosen else other_loops()
+
+    with tempfile.TemporaryDirectory() as directory, ThreadPoolExecutor(arguments.jobs) as pool:
+        kernels = pathlib.Path(directory, "kernels")
+        shutil.copytree(KERNELS, kernels)
+        name_templates(kernels)
+        fill_table(some, kernels)
+        compiled = dict.fromkeys(unit for loops in expected for unit in sorted(kernels.glob(loops.units)))
+        reports = dict(zip(compiled, pool.map(lambda unit: remarks(cc, kernels, unit), compiled), strict=True))
+
     failed = 0
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        rows = {rule: pool.submit(of_rule, rule, known[rule]) for rule in arguments.rules or known}
-        rows |= {f"{rule} fused": pool.submit(of_fused, rule) for rule in [*rows] if "FUSED" in known[rule]}
-        if not arguments.rules:
-            rows |= {f"factored.h:{line}": pool.submit(of_line, line) for line in factored()}
-        for name, row in rows.items():
-            cells = [f"{unit.stem} {n}" for unit, (n, _) in zip(units, row.result(), strict=True)]
-            print(f"{name:26} {'   '.join(cells)}", flush=True)
-            failed += any(not good for _, good in row.result())
-    for unit in [] if arguments.rules else sorted((KERNELS / "store").glob("*.c")):
-        loops, found = stored(cc, unit)
-        print(f"{'store.h':26} {unit.stem} {found} of {loops}", flush=True)
-        failed += found < loops
+    for loops in expected:
+        found = {unit.stem: loops.found(cc, unit, reports[unit]) for unit in reports if unit.match(loops.units)}
+        good = min(found.values()) >= loops.least
+        cells = "   ".join(f"{unit} {count}" for unit, count in found.items())
+        print(f"{loops.name:26} {cells}{'' if good else f'   of {loops.least}'}")
+        failed += not good
     print(f"{failed} not vectorised" if failed else f"all vectorised by {cc}")
     return failed > 0
 

@@ -249,7 +249,7 @@ typedef struct {
     const fastlr_step *step;
 } fastlr_rows;
 
-enum { FASTLR_ROWS_UNIT = 128 }; /* gradients: the unit of work sharing */
+enum { FASTLR_ROWS_UNIT = 64 }; /* gradients: the unit of work sharing */
 
 /* The kernel for a rule that can update rows, or NULL. */
 const fastlr_rule *fastlr_find_rows(const char *name, fastlr_dtype);

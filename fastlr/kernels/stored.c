@@ -52,10 +52,11 @@ static inline void put(const fastlr_codec *codec, const buffer *b, size_t n, fas
 
 static inline void advance(buffer *b, size_t n)
 {
+    if (!b->at) /* there is none */
+        return;
     if (b->tile == (float *)b->at)
         b->tile += n;
-    if (b->at)
-        b->at += n * SIZE[b->format];
+    b->at += n * SIZE[b->format];
     if (b->beside)
         b->beside += BESIDE[b->format] ? n * BESIDE[b->format] : n / TILE * sizeof(float);
 }

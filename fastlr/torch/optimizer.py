@@ -186,7 +186,7 @@ class Step(torch.optim.Optimizer):
         self._single: dict[Any, Bound] = {}  # in backward: the plan of each parameter
         self._hooks: dict[Any, Any] = {}
         self._squares = 0.0  # of the norms of the gradients so far
-        self._norm = math.inf if self.clip_previous is None else 0.0  # of the step before
+        self._norm = 0.0  # of the step before
         self.report: _core.Report | None = None
         self._diagonal: dict[Any, Any] | None = None
         self._lock = threading.Lock()
@@ -249,10 +249,8 @@ class Step(torch.optim.Optimizer):
         group.check()
         if callable(group.lr):
             raise TypeError(f"param_groups[{k}].lr must be a number; use torch's schedulers, or schedule.to_torch(opt)")
-        decoupled = own.get("decoupled_weight_decay", False)
-        decay = (0.0, float(group.weight_decay)) if decoupled else cls.decay(group)
-        cls.kernel(group)
-        return Chosen(cls, group, *cls.variant([group]), decay, flag("maximize", own.get("maximize", False)))
+        cls.kernel(group)  # refuses what does not go together
+        return Chosen(cls, group, *cls.variant([group]), cls.decay(group), flag("maximize", own.get("maximize", False)))
 
     def _follow_groups(self) -> None:
         """Hands what has been set since the last step to the plans."""
@@ -644,9 +642,8 @@ class Step(torch.optim.Optimizer):
             for norm, (bound, rows, grads) in zip(norms, work, strict=True):
                 if not math.isfinite(norm) and nonfinite != _core.PROPAGATE:  # this one skips or raises for all
                     return bound.step(rows, grads, scale, -1.0, nonfinite, None)
-            norm = scale * math.hypot(*norms)
-            if clip >= 0 and not norm + 1e-6 <= clip:
-                scale *= clip / (norm + 1e-6)
+            if clip >= 0:
+                scale *= within(clip, scale * math.hypot(*norms))
         then: Callable[[], Any] | None = None
         for bound, rows, grads in reversed(work):
             then = functools.partial(bound.step, rows, grads, scale, -1.0, _core.PROPAGATE, then)
@@ -723,6 +720,7 @@ class Step(torch.optim.Optimizer):
         """The step of one parameter, whose gradient is dropped."""
         try:
             with self._lock:
+                self._clip()
                 self._follow_groups()
                 if self._census is None and self._single:  # the groups ask for other plans
                     self._keep()
@@ -739,8 +737,8 @@ class Step(torch.optim.Optimizer):
                 scale = 1.0
                 if self.clip_previous is not None:
                     self._squares += bound.norm(rows, grads) ** 2
-                    if self._norm > 0 and not self._norm + 1e-6 <= self.clip_previous:
-                        scale = self.clip_previous / (self._norm + 1e-6)
+                    if self._norm > 0:
+                        scale = within(self.clip_previous, self._norm)
                 self.report = bound.step(rows, grads, scale, -1.0, NONFINITE[self.nonfinite], None)
                 if self.report.skipped:
                     self._undo_fresh()
@@ -944,6 +942,11 @@ def _hold(optimizer: Any, saved: dict[str, Any]) -> dict[str, Any]:
 def over_arrays(derived: Callable[[Sequence[Any], float], Sequence[Any]]) -> Callable[..., Sequence[Any]]:
     """A function of arrays as one of tensors."""
     return lambda grads, scale: derived([None if g is None else g.detach().numpy() for g in grads], scale)
+
+
+def within(limit: float, norm: float) -> float:
+    """What brings gradients of a norm to the limit, as torch's `clip_grad_norm_` does; NaN if the norm is."""
+    return 1.0 if norm + 1e-6 <= limit else limit / (norm + 1e-6)
 
 
 @functools.cache

@@ -39,8 +39,8 @@ def _class(
 ) -> Any:
     ours = [x for x in inspect.signature(Step.__init__).parameters.values() if x.kind is x.KEYWORD_ONLY]
     signature = inspect.Signature([*arguments, *ours])
-    ours_of = Informed if rule is not None and rule.informed else Step
-    return type(name, (ours_of, base), {"__doc__": doc, "__module__": __name__, "__signature__": signature, "row": row})
+    step = Informed if rule is not None and rule.informed else Step
+    return type(name, (step, base), {"__doc__": doc, "__module__": __name__, "__signature__": signature, "row": row})
 
 
 class Own(torch.optim.Optimizer):
@@ -62,7 +62,7 @@ def _own(rule: type[Rule], mean: Any = None) -> Any:
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     names = [name for name in given if name in rule.checks()]
     arguments = [given["params"].replace(annotation=inspect.Parameter.empty)]
-    arguments += [inspect.Parameter(name, kind, default=given[name].default) for name in [*names]]
+    arguments += [inspect.Parameter(name, kind, default=given[name].default) for name in names]
     arguments += [inspect.Parameter("maximize", kind, default=False)]
     keys = {key: key for key in (*rule.states, *rule.optional_states)}
     doc = f"`fastlr.{rule.__name__}` as an optimizer of torch. See `fastlr.torch`."
@@ -112,7 +112,15 @@ def optimizer_of(rule: type[Rule]) -> Any:
     return _own(rule)
 
 
+class AMSGradW(fastlr.AMSGrad):
+    """As ``torch.optim.AdamW(amsgrad=True)`` has it: fastlr's own has the decay in the gradient."""
+
+    decoupled = True
+
+
 def _adam(group: Mapping[str, Any]) -> type[Rule]:
+    if group["decoupled_weight_decay"]:
+        return AMSGradW if group["amsgrad"] else fastlr.AdamW
     return fastlr.AMSGrad if group["amsgrad"] else fastlr.Adam
 
 

@@ -67,6 +67,7 @@ static char *train(const char *name, fastlr_dtype dtype, size_t n, size_t pieces
         const fastlr_stats stats = fastlr_measure(dtype, spans, pieces, scratch, threads);
         fastlr_hyper hyper = HYPER;
         hyper.scale /= 1 + stats.norm; /* so that its bits are compared too */
+        hyper.context = rule->context;
         memcpy(next, carry, sizeof carry);
         if (!stats.finite || !rule->prepare(&hyper, t, NULL, next, &step))
             fail("prepare", name, n);
@@ -118,8 +119,9 @@ static void compare(const char *name, fastlr_dtype dtype, size_t n)
     free(expected);
 }
 
-/* Some rows of a table, each any number of times: p and the state after it, one after the other. */
-static char *train_rows(const char *name, fastlr_dtype dtype, size_t rows, size_t width, size_t count, int threads)
+/* Some rows of a table, each any number of times: p and the states, one after the other. */
+static char *train_rows(const char *name, fastlr_dtype dtype, size_t rows, size_t width, size_t count, int threads,
+                        size_t *all)
 {
     const fastlr_rule *rule = fastlr_find_rows(name, dtype);
     const size_t size = rule->size, whole = rows * width * size;
@@ -161,21 +163,23 @@ static char *train_rows(const char *name, fastlr_dtype dtype, size_t rows, size_
     memcpy(end, r.p, whole), end += whole;
     for (int j = 0; j < rule->states; end += bytes[j++])
         memcpy(end, r.s[j], bytes[j]), free(r.s[j]);
+    *all = (size_t)(end - result);
     free(r.p), free(g), free(narrow), free(wide), free(scratch[0]), free(scratch[1]), free(partial), free(sums);
     return result;
 }
 
 static void compare_rows(const char *name, fastlr_dtype dtype, size_t rows, size_t width, size_t count)
 {
+    size_t all;
     fastlr_use_isa(0);
-    char *expected = train_rows(name, dtype, rows, width, count, 1);
+    char *expected = train_rows(name, dtype, rows, width, count, 1, &all);
     for (int isa = 0; fastlr_isa_name(isa); isa++) {
         if (!fastlr_isa_runs(isa))
             continue;
         fastlr_use_isa(isa);
         for (int threads = 1; threads <= 3; threads++, checked++) {
-            char *found = train_rows(name, dtype, rows, width, count, threads);
-            if (memcmp(found, expected, rows * width * fastlr_find_rows(name, dtype)->size))
+            char *found = train_rows(name, dtype, rows, width, count, threads, &all);
+            if (memcmp(found, expected, all))
                 fail("rows", name, count);
             free(found);
         }
@@ -246,6 +250,40 @@ static void compare_factored(fastlr_dtype dtype)
     free(expected);
 }
 
+/* Momentum as a rule made at run time, which carries a number: the steps made. */
+static void made_at(int64_t t, double lr, const double *hyper, double *out)
+{
+    out[0] = lr / (double)t, out[1] = hyper[0] + hyper[1] / 10, out[2] = hyper[1] + 1;
+}
+
+#define CHUNK(name, real)                                                                                              \
+    static void name(int64_t n, void *params, void *gradients, void *const *s, const void *numbers, int64_t zero)      \
+    {                                                                                                                  \
+        real *p = params, *g = gradients, *b = s[0];                                                                   \
+        const real *x = numbers; /* scale, l2, decay, rate and the scalar */                                           \
+        for (int64_t i = 0; i < n; i++) {                                                                              \
+            b[i] = x[4] * b[i] + (x[0] * g[i] + x[1] * p[i]);                                                          \
+            p[i] -= x[3] * b[i] + x[2] * p[i];                                                                         \
+            g[i] = zero ? 0 : g[i];                                                                                    \
+        }                                                                                                              \
+    }
+CHUNK(made_f32, float)
+CHUNK(made_f64, double)
+
+static void compare_made(size_t n)
+{
+    static fastlr_made made[FASTLR_DTYPES] = {{.dtype = FASTLR_F32, .chunk = made_f32},
+                                              {.dtype = FASTLR_F64, .chunk = made_f64}};
+    for (fastlr_dtype dtype = 0; dtype < FASTLR_DTYPES; dtype++) {
+        if (!made[dtype].name) {
+            made[dtype].name = "made here", made[dtype].at = made_at, made[dtype].states = made[dtype].hypers = 1;
+            made[dtype].scalars = made[dtype].carry = 1;
+            fastlr_add(&made[dtype]);
+        }
+        compare("made here", dtype, n);
+    }
+}
+
 static void *alongside(void *expected)
 {
     for (int k = 0; k < 20; k++) {
@@ -298,7 +336,7 @@ int main(void)
             compare(fastlr_rule_name(r), FASTLR_F64, lengths[l]);
         }
     for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++)
-        follow(lengths[l]);
+        compare_made(lengths[l]), follow(lengths[l]);
     const char *const by_rows[] = {"sgd", "momentum", "adagrad", "adam", "lazy_adam", "row_adagrad", "ftrl"};
     const size_t tables[][3] = {{1, 1, 0}, {1, 3, 700}, {300, 33, 5}, {5000, 7, 9000}, {9000, 64, 1500}};
     for (size_t r = 0; r < sizeof by_rows / sizeof *by_rows; r++)
