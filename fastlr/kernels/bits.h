@@ -80,14 +80,17 @@ INLINED float scale_of(uint32_t largest, float top, float *factor)
 /* Signed: integers from −127 to 127. Adding 1.5 · 2²³ rounds to the nearest integer, which the lowest bits then are. */
 static const float INT8_TOP = 127;
 
+/* Bytes 0 and 1 are used where they lie, in the mantissa of 2²³: the code times 1 or 256. */
 INLINED float int8_widen(uint32_t w, int k, float scale)
 {
-    return (float)((int32_t)(w << (24 - 8 * k)) >> 24) * scale;
+    const uint32_t two = k < 2 ? w : w >> 16, unit = k % 2 ? 256 : 1, from_0 = word_of(0x1p23f) + 128 * unit;
+    return (float_of((two & 255 * unit) ^ from_0) - float_of(from_0)) * (scale / (float)unit);
 }
 
-INLINED uint32_t int8_narrow(float x, float factor)
+/* Byte k of a word, the others 0. */
+INLINED uint32_t int8_narrow(float x, float factor, int k)
 {
-    return word_of(x * factor + 0x1.8p23f) & 255;
+    return (word_of(x * factor + 0x1.8p23f) & 255) << 8 * k;
 }
 
 /* Not negative: floats of 4 bits of exponent and 4 of mantissa, from 2⁻¹⁵ to 2 (1 − 2⁻⁵): 0 is not among them, so that no
@@ -97,13 +100,17 @@ enum { STEEP = 19, LOWEST = 112 << 23 };
 
 INLINED float uint8_widen(uint32_t w, int k, float scale)
 {
-    return float_of(((w >> 8 * k & 255) << STEEP) + LOWEST) * scale;
+    const int up = STEEP - 8 * k;
+    return float_of(((up < 0 ? w >> -up : w << up) & 255u << STEEP) | LOWEST) * scale;
 }
 
-INLINED uint32_t uint8_narrow(float x, float factor)
+/* Byte k of a word, the others 0. */
+INLINED uint32_t uint8_narrow(float x, float factor, int k)
 {
     const int32_t near = (int32_t)(word_of(x * factor) + (1u << (STEEP - 1)) - LOWEST);
-    return (uint32_t)(near < 0 ? 0 : near) >> STEEP;
+    const uint32_t code = (uint32_t)(near < 0 ? 0 : near);
+    const int up = 8 * k - STEEP;
+    return (up < 0 ? code >> -up : code << up) & 255u << 8 * k;
 }
 
 /* Where a loop over the words of a block finds the element of byte k of word j, and that one's pair. */

@@ -202,8 +202,8 @@ static void save_kahan(size_t n, const float *restrict from, void *to, void *bes
         (void)chance;                                                                                                  \
         for (size_t j = 0; j < WORDS; j++) {                                                                           \
             uint32_t w = 0;                                                                                            \
-            for (int k = 4; k-- > 0;)                                                                                  \
-                w = w << 8 | format##_narrow(from[element_of(j, k)], factor);                                          \
+            for (int k = 0; k < 4; k++)                                                                                \
+                w |= format##_narrow(from[element_of(j, k)], factor, k);                                               \
             words[j] = w;                                                                                              \
         }                                                                                                              \
     }
