@@ -49,7 +49,8 @@ INLINED uint32_t larger_of(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
-/* The larger magnitude, as an integer; the sign of a square need not be taken off. */
+/* The larger magnitude, as an integer. A mean of squares, which is never −0, has no sign to take off; NaN of any sign is more
+ * than infinity. */
 INLINED uint32_t size_of(pair x, bool square)
 {
     const uint32_t kept = square ? ~UINT32_C(0) : MAGNITUDE;
@@ -64,17 +65,24 @@ INLINED float NAME(RULE, step_of)(float x, float d, float *s0, float *s1, apply 
     return x;
 }
 
+/* Asks for quantum k + 4 of every buffer; of a state it has so many bytes. */
+INLINED void NAME(RULE, soon)(size_t k, bool half_p, const void *p, bool half_g, const void *g, size_t bytes,
+                              const word *s0, const word *s1)
+{
+    ask_for(p, k, PAIRS * (half_p ? 4 : 8), TO_WRITE);
+    ask_for(g, k, PAIRS * (half_g ? 4 : 8), TO_READ);
+    ask_for(s0, k, bytes, TO_WRITE);
+    if (STATES > 1)
+        ask_for(s1, k, bytes, TO_WRITE);
+}
+
 /* State in bfloat16; n is even. */
 INLINED void NAME(RULE, halves)(size_t n, bool half_p, void *restrict p, bool half_g, const void *restrict g,
                                 word *restrict s0, word *restrict s1, apply a, NAME(OF, step) h)
 {
     for (size_t k = 0, end; k * PAIRS < n / 2; k++) {
         end = n / 2 - k * PAIRS < PAIRS ? n / 2 : (k + 1) * PAIRS;
-        ask_for(p, k, PAIRS * (half_p ? 4 : 8), TO_WRITE);
-        ask_for(g, k, PAIRS * (half_g ? 4 : 8), TO_READ);
-        ask_for(s0, k, PAIRS * 4, TO_WRITE);
-        if (STATES > 1)
-            ask_for(s1, k, PAIRS * 4, TO_WRITE);
+        NAME(RULE, soon)(k, half_p, p, half_g, g, PAIRS * 4, s0, s1);
         for (size_t j = k * PAIRS; j < end; j++) {
             const pair d = pair_at(half_g, g, j);
             pair x = pair_at(half_p, p, j), t0 = bf16_pair(s0[j]), t1 = bf16_pair(STATES > 1 ? s1[j] : 0);
@@ -142,7 +150,7 @@ INLINED void NAME(RULE, quantum)(bool half_p, void *restrict p, bool half_g, con
         *scale1 = scale_of(most1, TOP(1), &n[1].factor);
 }
 
-/* State in 8 bits; n is whole quanta. */
+/* State in 8 bits; n is whole quanta. What the first one finds to narrow goes nowhere. */
 INLINED void NAME(RULE, quanta)(size_t n, bool half_p, void *p, bool half_g, const void *g, word *s0, word *s1,
                                 float *scale0, float *scale1, apply a, NAME(OF, step) h)
 {
@@ -154,11 +162,7 @@ INLINED void NAME(RULE, quanta)(size_t n, bool half_p, void *p, bool half_g, con
     for (size_t k = 0; k < n / FASTLR_QUANTUM; k++) {
         const size_t i = k * FASTLR_QUANTUM;
         held *const now = of[k % 2];
-        ask_for(p, k, PAIRS * (half_p ? 4 : 8), TO_WRITE);
-        ask_for(g, k, PAIRS * (half_g ? 4 : 8), TO_READ);
-        ask_for(s0, k, FASTLR_QUANTUM, TO_WRITE);
-        if (STATES > 1)
-            ask_for(s1, k, FASTLR_QUANTUM, TO_WRITE);
+        NAME(RULE, soon)(k, half_p, p, half_g, g, FASTLR_QUANTUM, s0, s1);
         now[0].codes = s0 + k * WORDS;
         now[1].codes = STATES > 1 ? s1 + k * WORDS : NULL;
         NAME(RULE, quantum)(half_p, (char *)p + i * (half_p ? 2 : 4), half_g, (const char *)g + i * (half_g ? 2 : 4),
