@@ -25,9 +25,10 @@ PER_STEP double half_life(double b)
 PER_STEP ademamix_step ademamix_at(const ademamix_hyper *o, int64_t t, pace *x)
 {
     const double c1 = complement(o->b1, t), c2 = complement(o->b2, t);
-    const double s = (double)t < o->warmup ? (double)t / o->warmup : 1;
+    const bool warming = (double)t < o->warmup;
+    const double s = warming ? (double)t / o->warmup : 1;
     const double slow = (1 - s) * half_life(o->b1) + s * half_life(o->b3);
-    const double b3 = s < 1 && slow < 0 ? exponential(1 / slow) : o->b3;
+    const double b3 = warming && slow < 0 ? exponential(1 / slow) : o->b3;
     x->rate *= sqrt(c2) / c1;
     return (ademamix_step){(real)(1 - o->b1), (real)(1 - o->b2), (real)(1 - b3), (real)(s * o->alpha * c1),
                            positive(o->eps * sqrt(c2))};
