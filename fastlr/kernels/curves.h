@@ -2,7 +2,7 @@
  *
  * A template: a file in curves/ includes it once, after defining
  *     TARGET    the instruction set as the compiler spells it; undefined for the compiler's own default
- *     EVALUATOR the name of the functions it defines
+ *     EVALUATOR the name of the table of functions it defines: schedule.h
  *
  * Times are worked on in blocks. A segment with children finds the run of times that belongs to one child, puts them on the
  * child's clock and passes them on; a leaf is one loop without branches. One value is a block of one: each value comes

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from fastlr.buffers import Array
 from fastlr.extras import need
 from fastlr.storage import Path
-from fastlr.tune import gaussian
+from fastlr.tune import gaussian, owner
 from fastlr.tune.space import Axis, Values, grid
 
 if TYPE_CHECKING:
@@ -66,13 +65,13 @@ class Study:
 
     def finished(self) -> list[Any]:
         """Optuna's trials that have a loss, by their numbers."""
-        return self._study.get_trials(deepcopy=False, states=(self._states.COMPLETE,))  # type: ignore[no-any-return]
+        return list(self._study.get_trials(deepcopy=False, states=(self._states.COMPLETE,)))
 
     def ask(self) -> Any:
         """A new trial; ``params`` has its values."""
         with self._quiet():
             trial = self._study.ask(self._distributions)
-            trial.set_user_attr("owner", _me())
+            trial.set_user_attr("owner", owner.me())
         return trial
 
     def tell(self, trial: Any, outcome: Outcome) -> None:
@@ -102,9 +101,10 @@ class Study:
     def _retry_orphans(self) -> None:
         """Trials whose process is gone are failed, and their values put back in the queue."""
         for trial in self._study.get_trials(deepcopy=False, states=(self._states.RUNNING,)):
-            owner = trial.user_attrs.get("owner")
+            who = trial.user_attrs.get("owner")
             age = time.time() - trial.datetime_start.timestamp() if trial.datetime_start else math.inf
-            if (owner is not None and not _alive(owner)) or (owner is None and age > _ORPHANED):
+            gone = age > _ORPHANED if who is None else not owner.alive(who)
+            if gone:
                 self._study.tell(trial.number, state=self._states.FAIL)
                 if trial.params:
                     self._study.enqueue_trial(trial.params)
@@ -142,13 +142,13 @@ def _sampler(
 ) -> Any:
     """Optuna's interface to what is drawn, which depends on seed, number and finished trials, not on a process."""
     combinations = grid(axes, budget) if method == "grid" else []
+    states = optuna.trial.TrialState
 
     class Sampler(optuna.samplers.BaseSampler):  # type: ignore[misc]
         def infer_relative_search_space(self, study: Any, trial: Any) -> Mapping[str, Any]:
             return distributions
 
         def sample_relative(self, study: Any, trial: Any, space: Any) -> Values:
-            states = optuna.trial.TrialState
             others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number and t.params]
             taken = [t for t in others if t.state in (states.COMPLETE, states.RUNNING, states.WAITING)]
             if method == "grid":
@@ -162,10 +162,10 @@ def _sampler(
                 order = np.random.default_rng(seed).permuted(np.tile(np.arange(_START), (len(axes), 1)), axis=1)
                 u = (order[:, len(taken)] + random.random(len(axes))) / _START
             else:
-                u = self._propose(taken, states, random)
+                u = self._propose(taken, random)
             return {key: axis.at(float(x)) for (key, axis), x in zip(axes.items(), u, strict=True)}
 
-        def _propose(self, taken: list[Any], states: Any, random: np.random.Generator) -> Array:
+        def _propose(self, taken: list[Any], random: np.random.Generator) -> Array:
             x = np.array([[axis.of(t.params[key]) for key, axis in axes.items()] for t in taken])
             known = [t.value for t in taken if t.state == states.COMPLETE]
             # Those under way count as bad as the worst, so that no two are sent to one place.
@@ -173,35 +173,7 @@ def _sampler(
             return gaussian.propose(x, y, random)
 
         def sample_independent(self, study: Any, trial: Any, name: str, distribution: Any) -> Any:
-            raise NotImplementedError(f"{name} is not in the space")
+            # Optuna's base class demands this, and asks it for names that are not among `distributions`: none.
+            raise KeyError(name)
 
     return Sampler()
-
-
-# ---- whose trial it is -----------------------------------------------------------------------------------------------
-
-
-def _me() -> list[Any]:
-    return [platform.node(), os.getpid(), _started(os.getpid())]
-
-
-def _started(pid: int) -> str:
-    """When a process started: its number alone may have been given to another since."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
-
-
-def _alive(owner: Sequence[Any]) -> bool:
-    host, pid, started = owner
-    if host != platform.node():
-        return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return _started(int(pid)) == str(started)
