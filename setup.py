@@ -21,12 +21,13 @@ class ParallelBuild(build_ext):
 
     def build_extension(self, ext):
         def compile(source):
-            return self.compiler.compile(
-                [source], self.build_temp, include_dirs=ext.include_dirs, extra_postargs=ext.extra_compile_args
-            )
+            calls_alone = [] if "kernels" in pathlib.Path(source).parts else ["-O2"]
+            flags = [*ext.extra_compile_args, *calls_alone]
+            return self.compiler.compile([source], self.build_temp, include_dirs=ext.include_dirs, extra_postargs=flags)
 
         ext.sources, sources = [], ext.sources
         ext.depends = [*ext.depends, *sources]
+        sources = sorted(sources, key=lambda source: pathlib.Path(source).parent.name != "tu")  # the longest first
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             ext.extra_objects = [o for objects in pool.map(compile, sources) for o in objects]
         super().build_extension(ext)

@@ -121,6 +121,8 @@ cdef extern from "fastlr.h" nogil:
     bint fastlr_isa_runs(int n)
     int fastlr_isa()
     void fastlr_use_isa(int n)
+    bint fastlr_asks_for_all()
+    void fastlr_ask_for_all(bint all)
     const fastlr_rule *fastlr_find(const char *name, fastlr_dtype)
     void fastlr_lay(fastlr_span *, size_t spans)
     size_t fastlr_blocks(const fastlr_span *, size_t spans)
@@ -236,6 +238,16 @@ def use_isa(str name):
             fastlr_use_isa(n)
             return
     raise ValueError(f"unknown or unsupported instruction set {name!r}; see isas()")
+
+
+def asks_for_all():
+    """Whether loops ask for every buffer before they need it, or for the parameters alone."""
+    return bool(fastlr_asks_for_all())
+
+
+def ask_for_all(bint all):
+    """Switches the whole process; no result depends on it."""
+    fastlr_ask_for_all(all)
 
 
 def rule_info(str name):

@@ -65,11 +65,13 @@ INLINED float NAME(RULE, step_of)(float x, float d, float *s0, float *s1, apply 
     return x;
 }
 
-/* Asks for quantum k + 4 of every buffer; of a state it has so many bytes. */
+/* Asks for quantum k + 4 of every buffer, or of the parameter alone; of a state it has so many bytes. */
 INLINED void NAME(RULE, soon)(size_t k, bool half_p, const void *p, bool half_g, const void *g, size_t bytes,
-                              const word *s0, const word *s1)
+                              const word *s0, const word *s1, bool all)
 {
     ask_for(p, k, PAIRS * (half_p ? 4 : 8), TO_WRITE);
+    if (!all)
+        return;
     ask_for(g, k, PAIRS * (half_g ? 4 : 8), TO_READ);
     ask_for(s0, k, bytes, TO_WRITE);
     if (STATES > 1)
@@ -78,11 +80,11 @@ INLINED void NAME(RULE, soon)(size_t k, bool half_p, const void *p, bool half_g,
 
 /* State in bfloat16; n is even. */
 INLINED void NAME(RULE, halves)(size_t n, bool half_p, void *restrict p, bool half_g, const void *restrict g,
-                                word *restrict s0, word *restrict s1, apply a, NAME(OF, step) h)
+                                word *restrict s0, word *restrict s1, apply a, NAME(OF, step) h, bool all)
 {
     for (size_t k = 0, end; k * PAIRS < n / 2; k++) {
         end = n / 2 - k * PAIRS < PAIRS ? n / 2 : (k + 1) * PAIRS;
-        NAME(RULE, soon)(k, half_p, p, half_g, g, PAIRS * 4, s0, s1);
+        NAME(RULE, soon)(k, half_p, p, half_g, g, PAIRS * 4, s0, s1, all);
         for (size_t j = k * PAIRS; j < end; j++) {
             const pair d = pair_at(half_g, g, j);
             pair x = pair_at(half_p, p, j), t0 = bf16_pair(s0[j]), t1 = bf16_pair(STATES > 1 ? s1[j] : 0);
@@ -152,7 +154,7 @@ INLINED void NAME(RULE, quantum)(bool half_p, void *restrict p, bool half_g, con
 
 /* State in 8 bits; n is whole quanta. What the first one finds to narrow goes nowhere. */
 INLINED void NAME(RULE, quanta)(size_t n, bool half_p, void *p, bool half_g, const void *g, word *s0, word *s1,
-                                float *scale0, float *scale1, apply a, NAME(OF, step) h)
+                                float *scale0, float *scale1, apply a, NAME(OF, step) h, bool all)
 {
     held of[2][2];
     word nowhere[2][WORDS];
@@ -162,7 +164,7 @@ INLINED void NAME(RULE, quanta)(size_t n, bool half_p, void *p, bool half_g, con
     for (size_t k = 0; k < n / FASTLR_QUANTUM; k++) {
         const size_t i = k * FASTLR_QUANTUM;
         held *const now = of[k % 2];
-        NAME(RULE, soon)(k, half_p, p, half_g, g, FASTLR_QUANTUM, s0, s1);
+        NAME(RULE, soon)(k, half_p, p, half_g, g, FASTLR_QUANTUM, s0, s1, all);
         now[0].codes = s0 + k * WORDS;
         now[1].codes = STATES > 1 ? s1 + k * WORDS : NULL;
         NAME(RULE, quantum)(half_p, (char *)p + i * (half_p ? 2 : 4), half_g, (const char *)g + i * (half_g ? 2 : 4),
@@ -178,13 +180,13 @@ INLINED void NAME(RULE, quanta)(size_t n, bool half_p, void *p, bool half_g, con
 }
 
 INLINED void NAME(RULE, run)(size_t n, bool half_p, void *p, bool half_g, const void *g, void *const *s,
-                             void *const *scale, apply a, NAME(OF, step) h)
+                             void *const *scale, apply a, NAME(OF, step) h, bool all)
 {
     if (!scale)
-        NAME(RULE, halves)(n, half_p, p, half_g, g, s[0], STATES > 1 ? s[1] : NULL, a, h);
+        NAME(RULE, halves)(n, half_p, p, half_g, g, s[0], STATES > 1 ? s[1] : NULL, a, h, all);
     else
         NAME(RULE, quanta)(n, half_p, p, half_g, g, s[0], STATES > 1 ? s[1] : NULL, scale[0],
-                           STATES > 1 ? scale[1] : NULL, a, h);
+                           STATES > 1 ? scale[1] : NULL, a, h, all);
 }
 
 static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const void *g, void *const *s,
@@ -196,9 +198,9 @@ static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const
 #define FUSE(half_p, half_g)                                                                                           \
     do {                                                                                                               \
         if (b.a.l2 != 0)                                                                                               \
-            NAME(RULE, run)(n, half_p, p, half_g, g, s, scale, b.a, b.h);                                              \
+            NAME(RULE, run)(n, half_p, p, half_g, g, s, scale, b.a, b.h, b.all);                                       \
         else                                                                                                           \
-            NAME(RULE, run)(n, half_p, p, half_g, g, s, scale, plain, b.h);                                            \
+            NAME(RULE, run)(n, half_p, p, half_g, g, s, scale, plain, b.h, b.all);                                     \
     } while (0)
     if (half_p)
         FUSE(true, true); /* narrower parameters than gradients go by stored.c */

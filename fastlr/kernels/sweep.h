@@ -115,7 +115,7 @@
 typedef struct {
     apply a;
     NAME(OF, step) h;
-    bool fresh; /* of this parameter's steps */
+    bool fresh, all; /* the parameter's first step; what loops ask for */
 } NAME(RULE, block);
 
 static bool NAME(RULE, prepare)(const fastlr_hyper *o, int64_t t, const fastlr_sums *sums, double *carry,
@@ -138,7 +138,7 @@ static bool NAME(RULE, prepare)(const fastlr_hyper *o, int64_t t, const fastlr_s
         x.rate /= share(sums->sum[0], sums->n);
 #endif
     const apply a = {(real)o->scale, (real)o->l2, (real)x.rate, (real)x.decay};
-    *(NAME(RULE, block) *)step = (NAME(RULE, block)){a, h, t == 1};
+    *(NAME(RULE, block) *)step = (NAME(RULE, block)){a, h, t == 1, fastlr_asks_for_all()};
     for (int k = 0; sums && k < SURVEY; k++)
         meant |= !isfinite(sums->sum[k]);
     return (is_finite(a.scale) || o->scale != o->scale) && is_finite(a.l2) &&
@@ -191,13 +191,15 @@ INLINED out NAME(RULE, element)(size_t i, real *p, real *g, real *s0, real *s1, 
     return o;
 }
 
-/* Asks for what comes LATER than element i, so many bytes of each buffer. */
+/* Asks for what comes LATER than element i, so many bytes of each buffer, or of the parameter alone. */
 INLINED void NAME(RULE, ahead)(size_t i, size_t bytes, const real *p, const real *g, const real *s0, const real *s1,
                                const real *s2, const real *s3, const real *s4, const real *origin, const real *input,
-                               bool zero)
+                               bool zero, bool all)
 {
     const real *const states[] = {s0, s1, s2, s3, s4};
     ask(p + i, LATER, bytes, TO_WRITE);
+    if (!all)
+        return;
     ask(g + i, LATER, bytes, zero ? TO_WRITE : TO_READ);
     for (int j = 0; j < STATES; j++)
         ask(states[j] + i, LATER, bytes, TO_READ);
@@ -210,9 +212,9 @@ INLINED void NAME(RULE, ahead)(size_t i, size_t bytes, const real *p, const real
 INLINED void NAME(RULE, loop)(size_t n, real *restrict p, real *restrict g, real *restrict s0, real *restrict s1,
                               real *restrict s2, real *restrict s3, real *restrict s4, real *restrict origin,
                               const real *restrict input, apply a, NAME(OF, step) h, const bool zero, const bool fresh,
-                              size_t k, fastlr_lanes *lanes)
+                              bool all, size_t k, fastlr_lanes *lanes)
 {
-#define ASK(i, bytes) NAME(RULE, ahead)(i, bytes, p, g, s0, s1, s2, s3, s4, origin, input, zero)
+#define ASK(i, bytes) NAME(RULE, ahead)(i, bytes, p, g, s0, s1, s2, s3, s4, origin, input, zero, all)
 #if TRAIL > 0
 #define TERMS NAME(RULE, element)(i, p, g, s0, s1, s2, s3, s4, origin, input, a, h, zero, fresh).sums
     OVER_LANES(TRAIL)
@@ -239,7 +241,7 @@ static void NAME(RULE, sweep)(size_t n, void *p, void *g, void *const *s, const 
                               fastlr_lanes *lanes)
 {
     const NAME(RULE, block) b = *(const NAME(RULE, block) *)step;
-#define LOOP(zero, fresh) NAME(RULE, loop)(n, p, g, POINTERS(s), b.a, b.h, zero, fresh, k, lanes)
+#define LOOP(zero, fresh) NAME(RULE, loop)(n, p, g, POINTERS(s), b.a, b.h, zero, fresh, b.all, k, lanes)
     if ((ORIGINS || STARTED) && b.fresh && zero)
         LOOP(true, true);
     else if ((ORIGINS || STARTED) && b.fresh)

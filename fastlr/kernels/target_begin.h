@@ -2,7 +2,8 @@
  * undefined, for the compiler's own default. Headers of the system come before it.
  *
  * gcc turns what one comparison says about the next into jumps, and these into a mask for each way through them: four times
- * the masks for Rprop, which took twice the time.
+ * the masks for Rprop, which took twice the time. And it makes a loop of its own for each value of what is tested in one: a tenth
+ * faster in the cache, and half of what compiling takes, which is not done where COMPACT is defined.
  */
 #ifdef __clang__
 #ifdef TARGET
@@ -13,6 +14,9 @@ OPEN(TARGET)
 #else
 #pragma GCC push_options
 #pragma GCC optimize("no-thread-jumps")
+#ifdef COMPACT
+#pragma GCC optimize("no-unswitch-loops")
+#endif
 #ifdef TARGET
 #define PRAGMA(x) _Pragma(#x)
 #define OPEN(t) PRAGMA(GCC target(t))

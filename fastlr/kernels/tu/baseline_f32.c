@@ -1,5 +1,6 @@
 #ifdef __x86_64__
 #define TARGET "sse4.2"
+#define COMPACT /* few processors have no more than this */
 #endif
 #define REAL float
 #define FLOATS
