@@ -1,6 +1,6 @@
 """`python -m bench.prefetch`: what asking for buffers before they are needed is worth on this processor.
 
-Loops ask for every buffer that they go over, or for the parameters alone: `kernels/dispatch.c` chooses by the
+Loops ask for every buffer that they go over, or for the parameters alone: `kernels/prefetch.c` chooses by the
 processor's maker. Both are timed in the same rounds, on copies whose bits must agree.
 """
 

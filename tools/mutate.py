@@ -37,6 +37,7 @@ RULES = "fastlr/kernels/rules"
 CC = "clang" if shutil.which("clang") else "cc"  # gcc takes eight times as long over rules that are not used
 COMPILE = [CC, "-std=c11", "-D_DEFAULT_SOURCE", "-O0", "-fPIC", "-ffp-contract=off", "-fno-math-errno", "-w"]
 MUTATED = ["fastlr/kernels/tu/baseline_f32.c", "fastlr/kernels/tu/baseline_f64.c"]
+BESIDE = ["fastlr/kernels/prefetch.c", "tools/mutation/install.c"]
 TESTS = ["tests/test_rules.py", "tests/test_rows.py", "tests/test_schedule_free.py", "tests/test_matrix.py"]
 TESTS += ["tests/test_mechanic.py", "tests/test_elementary.py"]
 # Whose tests see a file's rules first.
@@ -191,7 +192,7 @@ class Tree:
     def build_library(self) -> pathlib.Path:
         """The rules of the table, to be put in the place of those that are loaded."""
         library = self.where / "mutant.so"
-        sources = [*MUTATED, "tools/mutation/install.c"]
+        sources = [*MUTATED, *BESIDE]
         self.compile(sources, "-fvisibility=hidden", "-shared", "-o", str(library), "-lm")
         return library
 

@@ -144,16 +144,17 @@ bool fastlr_isa_runs(int n);
 int fastlr_isa(void);
 void fastlr_use_isa(int n);
 
-/* Whether loops ask for all that they go over before they need it, or for the parameters alone: by the processor's maker, until
- * fastlr_ask_for_all() says otherwise. No result depends on it. */
-bool fastlr_asks_for_all(void);
-void fastlr_ask_for_all(bool);
-
 /* The n-th rule that is a sweep, or NULL. */
 const char *fastlr_rule_name(int n);
 
 /* The kernel for a rule in the instruction set in use, or NULL. */
 const fastlr_rule *fastlr_find(const char *name, fastlr_dtype);
+
+/* ---- prefetch.c: whether loops ask for all that they go over, or for the parameters alone; no result depends on it ---- */
+
+/* By the processor's maker, until fastlr_ask_for_all() says otherwise. */
+bool fastlr_asks_for_all(void);
+void fastlr_ask_for_all(bool);
 
 /* ---- run.c: whole steps over many spans, on the pool's threads ---- */
 

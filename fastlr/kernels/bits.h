@@ -83,8 +83,10 @@ static const float INT8_TOP = 127;
 /* Bytes 0 and 1 are used where they lie, in the mantissa of 2²³: the code times 1 or 256. */
 INLINED float int8_widen(uint32_t w, int k, float scale)
 {
-    const uint32_t two = k < 2 ? w : w >> 16, unit = k % 2 ? 256 : 1, from_0 = word_of(0x1p23f) + 128 * unit;
-    return (float_of((two & 255 * unit) ^ from_0) - float_of(from_0)) * (scale / (float)unit);
+    if (k >= 2)
+        return (float)((int32_t)(w << (24 - 8 * k)) >> 24) * scale;
+    const uint32_t unit = k % 2 ? 256 : 1, from_0 = word_of(0x1p23f) + 128 * unit;
+    return (float_of((w & 255 * unit) ^ from_0) - float_of(from_0)) * (scale / (float)unit);
 }
 
 /* Byte k of a word, the others 0. */

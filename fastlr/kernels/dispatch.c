@@ -1,5 +1,5 @@
-/* Which instruction set runs, and what its loops ask for. One is in use in the whole process: the widest that the machine has,
- * until fastlr_use_isa() says otherwise. All give the same bits, so the choice can change between any two calls. */
+/* Which instruction set runs. One is in use in the whole process: the widest that the machine has, until
+ * fastlr_use_isa() says otherwise. All give the same bits, so the choice can change between any two calls. */
 #include "stored.h"
 
 #include <stdatomic.h>
@@ -67,31 +67,6 @@ int fastlr_isa(void)
 void fastlr_use_isa(int n)
 {
     atomic_store_explicit(&in_use, n, memory_order_relaxed);
-}
-
-/* Intel's processors run ahead less far than arithmetic needs: asking for every buffer makes rules a seventh faster there. On
- * AMD's it fills the queue of what is on its way, and makes them a quarter slower; asking for the parameters, to write, does
- * not. Others are taken to be like these: python -m bench.prefetch. */
-static atomic_int for_all = -1;
-
-bool fastlr_asks_for_all(void)
-{
-    int all = atomic_load_explicit(&for_all, memory_order_relaxed);
-    if (all < 0) {
-#ifdef __x86_64__
-        __builtin_cpu_init();
-        all = __builtin_cpu_is("intel") != 0;
-#else
-        all = 0;
-#endif
-        fastlr_ask_for_all(all);
-    }
-    return all;
-}
-
-void fastlr_ask_for_all(bool all)
-{
-    atomic_store_explicit(&for_all, all, memory_order_relaxed);
 }
 
 const fastlr_table *fastlr_table_of(fastlr_dtype dtype)

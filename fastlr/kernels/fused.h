@@ -3,6 +3,11 @@
  *
  * stored.c does the same for any rule and storage, a tile at a time, and gives the same bits; but there arithmetic and memory
  * take turns, and here they overlap (python -m bench.storage). Elements are taken by twos, as bfloat16 lie in words.
+ *
+ * A quantum is gone over twice: its new state is made, and in the loop over the next one that state moves the parameters and is
+ * narrowed. A processor has room for so many operations that wait for others: an element from its codes to its codes is half
+ * of that, and waits longer than it computes. What the two halves of an iteration do is of different elements, and both
+ * are short. The largest of a quantum is known, too, when it is narrowed.
  */
 #ifndef NARROW_ACCESS
 #define NARROW_ACCESS
@@ -31,11 +36,12 @@ INLINED void put_pair(bool half, void *x, size_t j, pair y)
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-/* What the codes of a quantum become: byte k of word j at [k][j]; and how and where they go when they are narrowed. */
+/* A quantum whose new state is made: the first and the second of each pair, for each state; and where it goes. */
 typedef struct {
-    _Alignas(64) float x[4][WORDS];
-    float factor;
-    word *codes;
+    _Alignas(64) float x[2][2][PAIRS];
+    float factor[2];
+    void *p;
+    word *codes[2];
 } held;
 
 /* Asks for quantum k + 4 of a buffer with so many bytes in each. */
@@ -58,12 +64,111 @@ INLINED uint32_t size_of(pair x, bool square)
 }
 #endif
 
-/* sweep.h's element, on copies of its numbers. Returns the new parameter. */
-INLINED float NAME(RULE, step_of)(float x, float d, float *s0, float *s1, apply a, NAME(OF, step) h)
+#if STATES > 1
+#define AND1(x) , x
+#define TWO(x) x
+#else
+#define AND1(x)
+#define TWO(x) ((void)0)
+#endif
+
+/* ---- of a pair: first the new state, later the parameters ---- */
+
+typedef struct {
+    pair s0, s1;
+} NAME(RULE, states);
+
+INLINED NAME(RULE, states) NAME(RULE, begin)(size_t at, bool half_p, void *p, bool half_g, const void *g, pair t0,
+                                             pair t1, apply a, NAME(OF, step) h, held *n)
 {
-    NAME(RULE, element)(0, &x, &d, s0, s1, NULL, NULL, NULL, NULL, NULL, a, h, false, false);
-    return x;
+    const pair d = pair_at(half_g, g, at);
+    pair x = {0, 0};
+    (void)t1;
+#ifdef DIRECTION
+    if (a.l2 != 0)
+#endif
+        x = pair_at(half_p, p, at);
+    const out first = OF(seen(d.a, x.a, a), t0.a AND1(t1.a), h), second = OF(seen(d.b, x.b, a), t0.b AND1(t1.b), h);
+#ifndef DIRECTION
+    put_pair(half_p, p, at, (pair){moved(x.a, first.u, a), moved(x.b, second.u, a)});
+#endif
+    n->x[0][0][at] = first.s0, n->x[0][1][at] = second.s0;
+    TWO((n->x[1][0][at] = first.s1, n->x[1][1][at] = second.s1));
+    return (NAME(RULE, states)){{first.s0, second.s0}, {first.s1, second.s1}};
 }
+
+INLINED void NAME(RULE, move)(size_t at, bool half_p, const held *n, apply a, NAME(OF, step) h)
+{
+#ifdef DIRECTION
+    const float u = NAME(OF, direction)(n->x[0][0][at] AND1(n->x[1][0][at]), h);
+    const float w = NAME(OF, direction)(n->x[0][1][at] AND1(n->x[1][1][at]), h);
+    const pair x = pair_at(half_p, n->p, at);
+    put_pair(half_p, n->p, at, (pair){moved(x.a, u, a), moved(x.b, w, a)});
+#else
+    (void)at, (void)half_p, (void)n, (void)a, (void)h;
+#endif
+}
+
+/* ---- state in bfloat16 ---- */
+
+INLINED void NAME(RULE, end_halves)(size_t j, bool half_p, const held *n, apply a, NAME(OF, step) h)
+{
+    NAME(RULE, move)(j, half_p, n, a, h);
+    n->codes[0][j] = bf16_word((pair){n->x[0][0][j], n->x[0][1][j]});
+    TWO((n->codes[1][j] = bf16_word((pair){n->x[1][0][j], n->x[1][1][j]})));
+}
+
+INLINED void NAME(RULE, halves)(bool half_p, bool half_g, const void *g, apply a, NAME(OF, step) h, held *n,
+                                const held *last)
+{
+    INDEPENDENT
+    for (size_t j = 0; j < PAIRS; j++) {
+        const pair t0 = bf16_pair(n->codes[0][j]), t1 = bf16_pair(STATES > 1 ? n->codes[1][j] : 0);
+        NAME(RULE, begin)(j, half_p, n->p, half_g, g, t0, t1, a, h, n);
+        NAME(RULE, end_halves)(j, half_p, last, a, h);
+    }
+}
+
+/* ---- state in 8 bits ---- */
+
+#define WIDEN(q, w, k, scale) (SQUARES >> q & 1 ? uint8_widen(w, k, scale) : int8_widen(w, k, scale))
+#define TWICE(q, w, k, scale) ((pair){WIDEN(q, w, k, scale), WIDEN(q, w, k + 1, scale)})
+#define TOP(q) (SQUARES >> q & 1 ? UINT8_TOP : INT8_TOP)
+#define PUT(q, n, j, k)                                                                                                \
+    (SQUARES >> q & 1 ? uint8_narrow(n->x[q][k % 2][pair_of(j, k)], n->factor[q], k)                                   \
+                      : int8_narrow(n->x[q][k % 2][pair_of(j, k)], n->factor[q], k))
+#define WORD(q, n, j) (PUT(q, n, j, 0) | PUT(q, n, j, 1) | PUT(q, n, j, 2) | PUT(q, n, j, 3))
+
+INLINED void NAME(RULE, end_bytes)(size_t j, bool half_p, const held *n, apply a, NAME(OF, step) h)
+{
+    NAME(RULE, move)(pair_of(j, 0), half_p, n, a, h);
+    NAME(RULE, move)(pair_of(j, 2), half_p, n, a, h);
+    n->codes[0][j] = WORD(0, n, j);
+    TWO(n->codes[1][j] = WORD(1, n, j));
+}
+
+INLINED void NAME(RULE, bytes)(bool half_p, bool half_g, const void *g, float *scale0, float *scale1, apply a,
+                               NAME(OF, step) h, held *n, const held *last)
+{
+    const float c0 = *scale0, c1 = STATES > 1 ? *scale1 : 0;
+    uint32_t most0 = 0, most1 = 0; /* the largest magnitudes, as integers */
+    (void)c1;
+    INDEPENDENT
+    for (size_t j = 0; j < WORDS; j++) {
+        const uint32_t w0 = n->codes[0][j], w1 = STATES > 1 ? n->codes[1][j] : 0;
+        const NAME(RULE, states) s = NAME(RULE, begin)(pair_of(j, 0), half_p, n->p, half_g, g, TWICE(0, w0, 0, c0),
+                                                       TWICE(1, w1, 0, c1), a, h, n);
+        const NAME(RULE, states) t = NAME(RULE, begin)(pair_of(j, 2), half_p, n->p, half_g, g, TWICE(0, w0, 2, c0),
+                                                       TWICE(1, w1, 2, c1), a, h, n);
+        most0 = larger_of(most0, larger_of(size_of(s.s0, SQUARES & 1), size_of(t.s0, SQUARES & 1)));
+        most1 = larger_of(most1, larger_of(size_of(s.s1, SQUARES >> 1 & 1), size_of(t.s1, SQUARES >> 1 & 1)));
+        NAME(RULE, end_bytes)(j, half_p, last, a, h);
+    }
+    *scale0 = scale_of(most0, TOP(0), &n->factor[0]);
+    TWO(*scale1 = scale_of(most1, TOP(1), &n->factor[1]));
+}
+
+/* ---- one quantum after another ---- */
 
 /* Asks for quantum k + 4 of every buffer, or of the parameter alone; of a state it has so many bytes. */
 INLINED void NAME(RULE, soon)(size_t k, bool half_p, const void *p, bool half_g, const void *g, size_t bytes,
@@ -74,119 +179,38 @@ INLINED void NAME(RULE, soon)(size_t k, bool half_p, const void *p, bool half_g,
         return;
     ask_for(g, k, PAIRS * (half_g ? 4 : 8), TO_READ);
     ask_for(s0, k, bytes, TO_WRITE);
-    if (STATES > 1)
-        ask_for(s1, k, bytes, TO_WRITE);
+    TWO(ask_for(s1, k, bytes, TO_WRITE));
 }
 
-/* State in bfloat16; n is even. */
-INLINED void NAME(RULE, halves)(size_t n, bool half_p, void *restrict p, bool half_g, const void *restrict g,
-                                word *restrict s0, word *restrict s1, apply a, NAME(OF, step) h, bool all)
-{
-    for (size_t k = 0, end; k * PAIRS < n / 2; k++) {
-        end = n / 2 - k * PAIRS < PAIRS ? n / 2 : (k + 1) * PAIRS;
-        NAME(RULE, soon)(k, half_p, p, half_g, g, PAIRS * 4, s0, s1, all);
-        for (size_t j = k * PAIRS; j < end; j++) {
-            const pair d = pair_at(half_g, g, j);
-            pair x = pair_at(half_p, p, j), t0 = bf16_pair(s0[j]), t1 = bf16_pair(STATES > 1 ? s1[j] : 0);
-            x.a = NAME(RULE, step_of)(x.a, d.a, &t0.a, &t1.a, a, h);
-            x.b = NAME(RULE, step_of)(x.b, d.b, &t0.b, &t1.b, a, h);
-            put_pair(half_p, p, j, x);
-            s0[j] = bf16_word(t0);
-            if (STATES > 1)
-                s1[j] = bf16_word(t1);
-        }
-    }
-}
-
-#define WIDEN(q, w, k, scale) (SQUARES >> q & 1 ? uint8_widen(w, k, scale) : int8_widen(w, k, scale))
-#define TOP(q) (SQUARES >> q & 1 ? UINT8_TOP : INT8_TOP)
-#define PUT(q, x, factor, k) (SQUARES >> q & 1 ? uint8_narrow(x, factor, k) : int8_narrow(x, factor, k))
-
-/* Bytes k and k + 1 of word j. */
-INLINED void NAME(RULE, two)(size_t j, int k, bool half_p, void *restrict p, bool half_g, const void *restrict g,
-                             uint32_t w0, uint32_t w1, float c0, float c1, apply a, NAME(OF, step) h, float n0[][WORDS],
-                             float n1[][WORDS], uint32_t *size0, uint32_t *size1)
-{
-    const size_t at = pair_of(j, k);
-    const pair d = pair_at(half_g, g, at);
-    pair x = pair_at(half_p, p, at), t0 = {WIDEN(0, w0, k, c0), WIDEN(0, w0, k + 1, c0)}, t1 = {0, 0};
-    if (STATES > 1)
-        t1 = (pair){WIDEN(1, w1, k, c1), WIDEN(1, w1, k + 1, c1)};
-    x.a = NAME(RULE, step_of)(x.a, d.a, &t0.a, &t1.a, a, h);
-    x.b = NAME(RULE, step_of)(x.b, d.b, &t0.b, &t1.b, a, h);
-    put_pair(half_p, p, at, x);
-    n0[k][j] = t0.a, n0[k + 1][j] = t0.b;
-    *size0 = size_of(t0, SQUARES & 1);
-    if (STATES > 1) {
-        n1[k][j] = t1.a, n1[k + 1][j] = t1.b;
-        *size1 = size_of(t1, SQUARES >> 1 & 1);
-    }
-}
-
-#define WORD(q, s, j, factor)                                                                                          \
-    (PUT(q, s[0][j], factor, 0) | PUT(q, s[1][j], factor, 1) | PUT(q, s[2][j], factor, 2) | PUT(q, s[3][j], factor, 3))
-
-/* State in 8 bits, one quantum: its new state is narrowed when the largest of it is known, in the loop of the next one. So
- * the ports narrow while the divider divides. */
-INLINED void NAME(RULE, quantum)(bool half_p, void *restrict p, bool half_g, const void *restrict g,
-                                 const word *restrict s0, const word *restrict s1, float *restrict scale0,
-                                 float *restrict scale1, apply a, NAME(OF, step) h, held *restrict n,
-                                 const held *restrict last, word *restrict codes0, word *restrict codes1)
-{
-    const float c0 = *scale0, c1 = STATES > 1 ? *scale1 : 0, f0 = last[0].factor, f1 = last[1].factor;
-    uint32_t most0 = 0, most1 = 0;
-    INDEPENDENT
-    for (size_t j = 0; j < WORDS; j++) {
-        const uint32_t w0 = s0[j], w1 = STATES > 1 ? s1[j] : 0;
-        uint32_t a0, a1 = 0, b0, b1 = 0; /* the largest magnitudes of either half, as integers */
-        NAME(RULE, two)(j, 0, half_p, p, half_g, g, w0, w1, c0, c1, a, h, n[0].x, n[1].x, &a0, &a1);
-        NAME(RULE, two)(j, 2, half_p, p, half_g, g, w0, w1, c0, c1, a, h, n[0].x, n[1].x, &b0, &b1);
-        most0 = larger_of(most0, larger_of(a0, b0));
-        most1 = larger_of(most1, larger_of(a1, b1));
-        codes0[j] = WORD(0, last[0].x, j, f0);
-        if (STATES > 1)
-            codes1[j] = WORD(1, last[1].x, j, f1);
-    }
-    *scale0 = scale_of(most0, TOP(0), &n[0].factor);
-    if (STATES > 1)
-        *scale1 = scale_of(most1, TOP(1), &n[1].factor);
-}
-
-/* State in 8 bits; n is whole quanta. What the first one finds to narrow goes nowhere. */
-INLINED void NAME(RULE, quanta)(size_t n, bool half_p, void *p, bool half_g, const void *g, word *s0, word *s1,
-                                float *scale0, float *scale1, apply a, NAME(OF, step) h, bool all)
-{
-    held of[2][2];
-    word nowhere[2][WORDS];
-    memset(of[1], 0, sizeof of[1]);
-    of[1][0].codes = nowhere[0];
-    of[1][1].codes = nowhere[1];
-    for (size_t k = 0; k < n / FASTLR_QUANTUM; k++) {
-        const size_t i = k * FASTLR_QUANTUM;
-        held *const now = of[k % 2];
-        NAME(RULE, soon)(k, half_p, p, half_g, g, FASTLR_QUANTUM, s0, s1, all);
-        now[0].codes = s0 + k * WORDS;
-        now[1].codes = STATES > 1 ? s1 + k * WORDS : NULL;
-        NAME(RULE, quantum)(half_p, (char *)p + i * (half_p ? 2 : 4), half_g, (const char *)g + i * (half_g ? 2 : 4),
-                            now[0].codes, now[1].codes, scale0 + k, STATES > 1 ? scale1 + k : NULL, a, h, now,
-                            of[(k + 1) % 2], of[(k + 1) % 2][0].codes, of[(k + 1) % 2][1].codes);
-    }
-    const held *const last = of[(n / FASTLR_QUANTUM + 1) % 2];
-    for (size_t j = 0; j < WORDS; j++) {
-        last[0].codes[j] = WORD(0, last[0].x, j, last[0].factor);
-        if (STATES > 1)
-            last[1].codes[j] = WORD(1, last[1].x, j, last[1].factor);
-    }
-}
-
+/* n is whole quanta. What the first one finds to be ended goes nowhere. */
 INLINED void NAME(RULE, run)(size_t n, bool half_p, void *p, bool half_g, const void *g, void *const *s,
                              void *const *scale, apply a, NAME(OF, step) h, bool all)
 {
-    if (!scale)
-        NAME(RULE, halves)(n, half_p, p, half_g, g, s[0], STATES > 1 ? s[1] : NULL, a, h, all);
-    else
-        NAME(RULE, quanta)(n, half_p, p, half_g, g, s[0], STATES > 1 ? s[1] : NULL, scale[0],
-                           STATES > 1 ? scale[1] : NULL, a, h, all);
+    const size_t bytes = scale ? FASTLR_QUANTUM : 2 * FASTLR_QUANTUM;
+    held of[2], *now = &of[0], *last = &of[1];
+    float p_nowhere[FASTLR_QUANTUM] = {0};
+    word nowhere[2][PAIRS];
+    memset(last, 0, sizeof *last);
+    last->p = p_nowhere, last->codes[0] = nowhere[0], last->codes[1] = nowhere[1];
+    for (size_t k = 0; k < n / FASTLR_QUANTUM; k++) {
+        NAME(RULE, soon)(k, half_p, p, half_g, g, bytes, s[0], s[1], all);
+        now->p = (char *)p + k * FASTLR_QUANTUM * (half_p ? 2 : 4);
+        const void *const d = (const char *)g + k * FASTLR_QUANTUM * (half_g ? 2 : 4);
+        now->codes[0] = (word *)((char *)s[0] + k * bytes);
+        TWO(now->codes[1] = (word *)((char *)s[1] + k * bytes));
+        if (scale)
+            NAME(RULE, bytes)(half_p, half_g, d, (float *)scale[0] + k, STATES > 1 ? (float *)scale[1] + k : NULL, a, h,
+                              now, last);
+        else
+            NAME(RULE, halves)(half_p, half_g, d, a, h, now, last);
+        held *const before = last;
+        last = now, now = before;
+    }
+    if (scale)
+        INDEPENDENT
+    for (size_t j = 0; j < WORDS; j++)
+        NAME(RULE, end_bytes)(j, half_p, last, a, h);
+    else INDEPENDENT for (size_t j = 0; j < PAIRS; j++) NAME(RULE, end_halves)(j, half_p, last, a, h);
 }
 
 static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const void *g, void *const *s,
@@ -197,10 +221,14 @@ static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const
     plain.l2 = 0; /* a constant: most have none, and loops bound by arithmetic gain a tenth */
 #define FUSE(half_p, half_g)                                                                                           \
     do {                                                                                                               \
-        if (b.a.l2 != 0)                                                                                               \
+        if (scale && b.a.l2 != 0)                                                                                      \
             NAME(RULE, run)(n, half_p, p, half_g, g, s, scale, b.a, b.h, b.all);                                       \
-        else                                                                                                           \
+        else if (scale)                                                                                                \
             NAME(RULE, run)(n, half_p, p, half_g, g, s, scale, plain, b.h, b.all);                                     \
+        else if (b.a.l2 != 0)                                                                                          \
+            NAME(RULE, run)(n, half_p, p, half_g, g, s, NULL, b.a, b.h, b.all);                                        \
+        else                                                                                                           \
+            NAME(RULE, run)(n, half_p, p, half_g, g, s, NULL, plain, b.h, b.all);                                      \
     } while (0)
     if (half_p)
         FUSE(true, true); /* narrower parameters than gradients go by stored.c */
@@ -212,6 +240,9 @@ static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const
 
 #undef FUSE
 #undef WIDEN
+#undef TWICE
 #undef TOP
 #undef PUT
 #undef WORD
+#undef AND1
+#undef TWO

@@ -62,6 +62,24 @@ typedef struct {
 
 /* Only correctly rounded operations (+ − × ÷ √) appear below and in the rules: the same bits everywhere. */
 
+/* The gradient as a rule sees it. */
+PER_ELEMENT real seen(real g, real x, apply a)
+{
+    real d = a.scale * g;
+    if (a.l2 != 0)
+        d += a.l2 * x;
+    return d;
+}
+
+/* Where the direction that it makes of that leads. */
+PER_ELEMENT real moved(real x, real u, apply a)
+{
+    real move = a.rate * u;
+    if (a.decay != 0)
+        move += a.decay * x;
+    return x - move;
+}
+
 PER_ELEMENT real root(real x)
 {
     return _Generic((real)0, float: sqrtf, double: sqrt)(x);
@@ -85,11 +103,15 @@ PER_ELEMENT real average(real old, real new, real a)
     return (old - a * old) + a * new;
 }
 
-/* x², or a quarter of the largest number where that is less: an average of squares must stay finite, or it would be
- * ∞ − ∞ at the next step. A gradient of 1e19 then passes like any other large one. NaN stays. */
+/* A quarter of the largest number. Not a constant to the compiler, since gcc makes one instruction of the choice below where it
+ * is between two variables, and two where one of them is a constant. */
+static real most_square __attribute__((used)) = _Generic((real)0, float: FLT_MAX, double: DBL_MAX) / 4;
+
+/* x², or that where it is less: an average of squares must stay finite, or it would be ∞ − ∞ at the next step. A gradient of
+ * 1e19 then passes like any other large one. NaN stays. */
 PER_ELEMENT real square(real x)
 {
-    const real most = _Generic((real)0, float: FLT_MAX, double: DBL_MAX) / 4, y = x * x;
+    const real most = most_square, y = x * x;
     return y > most ? most : y;
 }
 

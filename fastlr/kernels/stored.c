@@ -130,9 +130,10 @@ static void sweep_fused(const fastlr_rule *rule, const fastlr_span *span, size_t
 void fastlr_sweep_stored(const fastlr_rule *rule, const fastlr_span *span, size_t skip, size_t n, bool zero, size_t k,
                          fastlr_lanes *lanes)
 {
-    if (is_fused(rule, span->stored, zero)) { /* by twos: the last of an odd number is a tile */
-        sweep_fused(rule, span, skip, n - n % 2);
-        skip += n - n % 2, k += n - n % 2, n %= 2;
+    if (is_fused(rule, span->stored, zero)) { /* what is left of the last quantum is a tile */
+        const size_t whole = n - n % FASTLR_QUANTUM;
+        sweep_fused(rule, span, skip, whole);
+        skip += whole, k += whole, n -= whole;
     }
     const fastlr_codec *codec = fastlr_codec_in_use();
     const fastlr_stored *x = span->stored;

@@ -7,6 +7,7 @@
  *     SQUARES   which states are never negative, a bit each: stored in 8 bits they have another code (store.h)
  *     PRECISE   which states stay float32 whatever they are asked to be: sums, means of parameters, what is subtracted
  *     FUSED     storage in fewer bits has a loop of its own: fused.h
+ *     DIRECTION u is RULE_direction() of the new states and the step alone, where that is what takes long: fused.h puts it off
  *     STARTS    the first state begins as the parameter is before its first step
  *     ORIGIN    RULE() takes one more state after these, only read: the parameter as it was before its first step
  *     INPUT     RULE() takes one more array after the states, only read: a diagonal of the Hessian
@@ -151,10 +152,7 @@ INLINED out NAME(RULE, element)(size_t i, real *p, real *g, real *s0, real *s1, 
                                 const bool fresh)
 {
     (void)s0, (void)s1, (void)s2, (void)s3, (void)s4, (void)origin, (void)input, (void)fresh;
-    const real x = p[i];
-    real d = a.scale * g[i];
-    if (a.l2 != 0)
-        d += a.l2 * x;
+    const real x = p[i], d = seen(g[i], x, a);
     out o = OF(ARGUMENTS);
 #ifdef CAUTIOUS
     o.u = agree(o.HEADING, d) ? o.u : o.u - o.u; /* 0, but NaN stays */
@@ -181,10 +179,7 @@ INLINED out NAME(RULE, element)(size_t i, real *p, real *g, real *s0, real *s1, 
 #ifdef MOVES_P
     p[i] = o.p;
 #else
-    real move = a.rate * o.u;
-    if (a.decay != 0)
-        move += a.decay * x;
-    p[i] = x - move;
+    p[i] = moved(x, o.u, a);
 #endif
     if (zero)
         g[i] = 0;
@@ -259,10 +254,7 @@ INLINED sums NAME(RULE, look)(size_t i, const real *p, const real *g, const real
                               NAME(OF, step) h, bool fresh)
 {
     (void)s0, (void)s1, (void)s2, (void)s3, (void)s4, (void)origin, (void)input, (void)fresh;
-    const real x = p[i];
-    real d = a.scale * g[i];
-    if (a.l2 != 0)
-        d += a.l2 * x;
+    const real x = p[i], d = seen(g[i], x, a);
 #ifdef CAUTIOUS
     return (sums){.t0 = agree(OF(ARGUMENTS).HEADING, d) ? 1 : 0};
 #else
@@ -334,6 +326,7 @@ static const fastlr_rule NAME(RULE, rule) = {
 #undef STATES
 #undef SQUARES
 #undef FUSED
+#undef DIRECTION
 #undef PRECISE
 #undef STARTS
 #undef STARTED
