@@ -36,12 +36,17 @@ INLINED void put_pair(bool half, void *x, size_t j, pair y)
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-/* A quantum whose new state is made: the first and the second of each pair, for each state; and where it goes. */
+/* Where a quantum lies. Handed to loops one by one: what a loop writes might, for all a compiler knows, be this. */
+typedef struct {
+    void *p;
+    word *codes0, *codes1;
+} place;
+
+/* A quantum whose new state is made: the first and the second of each pair, for each state; by what it is narrowed to 8 bits. */
 typedef struct {
     _Alignas(64) float x[2][2][PAIRS];
     float factor[2];
-    void *p;
-    word *codes[2];
+    place at;
 } held;
 
 /* Asks for quantum k + 4 of a buffer with so many bytes in each. */
@@ -74,58 +79,61 @@ INLINED uint32_t size_of(pair x, bool square)
 
 /* ---- of a pair: first the new state, later the parameters ---- */
 
-typedef struct {
-    pair s0, s1;
-} NAME(RULE, states);
-
-INLINED NAME(RULE, states) NAME(RULE, begin)(size_t at, bool half_p, void *p, bool half_g, const void *g, pair t0,
-                                             pair t1, apply a, NAME(OF, step) h, held *n)
+/* The larger magnitudes of both states are added to `most`, as integers. */
+INLINED void NAME(RULE, begin)(size_t j, bool half_p, void *p, bool half_g, const void *g, pair t0, pair t1, apply a,
+                               NAME(OF, step) h, held *n, uint32_t *most0, uint32_t *most1)
 {
-    const pair d = pair_at(half_g, g, at);
+    const pair d = pair_at(half_g, g, j);
     pair x = {0, 0};
-    (void)t1;
+    (void)t1, (void)most1;
 #ifdef DIRECTION
     if (a.l2 != 0)
 #endif
-        x = pair_at(half_p, p, at);
+        x = pair_at(half_p, p, j);
     const out first = OF(seen(d.a, x.a, a), t0.a AND1(t1.a), h), second = OF(seen(d.b, x.b, a), t0.b AND1(t1.b), h);
 #ifndef DIRECTION
-    put_pair(half_p, p, at, (pair){moved(x.a, first.u, a), moved(x.b, second.u, a)});
+    put_pair(half_p, p, j, (pair){moved(x.a, first.u, a), moved(x.b, second.u, a)});
 #endif
-    n->x[0][0][at] = first.s0, n->x[0][1][at] = second.s0;
-    TWO((n->x[1][0][at] = first.s1, n->x[1][1][at] = second.s1));
-    return (NAME(RULE, states)){{first.s0, second.s0}, {first.s1, second.s1}};
+    n->x[0][0][j] = first.s0, n->x[0][1][j] = second.s0;
+    *most0 = larger_of(*most0, size_of((pair){first.s0, second.s0}, SQUARES & 1));
+    TWO((n->x[1][0][j] = first.s1, n->x[1][1][j] = second.s1));
+    TWO(*most1 = larger_of(*most1, size_of((pair){first.s1, second.s1}, SQUARES >> 1 & 1)));
 }
 
-INLINED void NAME(RULE, move)(size_t at, bool half_p, const held *n, apply a, NAME(OF, step) h)
+INLINED void NAME(RULE, move)(size_t j, bool half_p, void *p, const held *n, apply a, NAME(OF, step) h)
 {
 #ifdef DIRECTION
-    const float u = NAME(OF, direction)(n->x[0][0][at] AND1(n->x[1][0][at]), h);
-    const float w = NAME(OF, direction)(n->x[0][1][at] AND1(n->x[1][1][at]), h);
-    const pair x = pair_at(half_p, n->p, at);
-    put_pair(half_p, n->p, at, (pair){moved(x.a, u, a), moved(x.b, w, a)});
+    const float u = NAME(OF, direction)(n->x[0][0][j] AND1(n->x[1][0][j]), h);
+    const float w = NAME(OF, direction)(n->x[0][1][j] AND1(n->x[1][1][j]), h);
+    const pair x = pair_at(half_p, p, j);
+    put_pair(half_p, p, j, (pair){moved(x.a, u, a), moved(x.b, w, a)});
 #else
-    (void)at, (void)half_p, (void)n, (void)a, (void)h;
+    (void)j, (void)half_p, (void)p, (void)n, (void)a, (void)h;
 #endif
 }
 
 /* ---- state in bfloat16 ---- */
 
-INLINED void NAME(RULE, end_halves)(size_t j, bool half_p, const held *n, apply a, NAME(OF, step) h)
+INLINED void NAME(RULE, end_halves)(size_t j, bool half_p, void *p, word *codes0, word *codes1, const held *n, apply a,
+                                    NAME(OF, step) h)
 {
-    NAME(RULE, move)(j, half_p, n, a, h);
-    n->codes[0][j] = bf16_word((pair){n->x[0][0][j], n->x[0][1][j]});
-    TWO((n->codes[1][j] = bf16_word((pair){n->x[1][0][j], n->x[1][1][j]})));
+    NAME(RULE, move)(j, half_p, p, n, a, h);
+    codes0[j] = bf16_word((pair){n->x[0][0][j], n->x[0][1][j]});
+    (void)codes1;
+    TWO((codes1[j] = bf16_word((pair){n->x[1][0][j], n->x[1][1][j]})));
 }
 
-INLINED void NAME(RULE, halves)(bool half_p, bool half_g, const void *g, apply a, NAME(OF, step) h, held *n,
-                                const held *last)
+/* Of a quantum the beginning, and of the last one, whose names begin with l, the end. */
+INLINED void NAME(RULE, halves)(bool half_p, void *restrict p, bool half_g, const void *restrict g,
+                                const word *restrict codes0, const word *restrict codes1, apply a, NAME(OF, step) h,
+                                held *n, const held *last, void *restrict lp, word *restrict l0, word *restrict l1)
 {
     INDEPENDENT
     for (size_t j = 0; j < PAIRS; j++) {
-        const pair t0 = bf16_pair(n->codes[0][j]), t1 = bf16_pair(STATES > 1 ? n->codes[1][j] : 0);
-        NAME(RULE, begin)(j, half_p, n->p, half_g, g, t0, t1, a, h, n);
-        NAME(RULE, end_halves)(j, half_p, last, a, h);
+        const pair t0 = bf16_pair(codes0[j]), t1 = bf16_pair(STATES > 1 ? codes1[j] : 0);
+        uint32_t most0 = 0, most1 = 0; /* of no use here */
+        NAME(RULE, begin)(j, half_p, p, half_g, g, t0, t1, a, h, n, &most0, &most1);
+        NAME(RULE, end_halves)(j, half_p, lp, l0, l1, last, a, h);
     }
 }
 
@@ -134,35 +142,39 @@ INLINED void NAME(RULE, halves)(bool half_p, bool half_g, const void *g, apply a
 #define WIDEN(q, w, k, scale) (SQUARES >> q & 1 ? uint8_widen(w, k, scale) : int8_widen(w, k, scale))
 #define TWICE(q, w, k, scale) ((pair){WIDEN(q, w, k, scale), WIDEN(q, w, k + 1, scale)})
 #define TOP(q) (SQUARES >> q & 1 ? UINT8_TOP : INT8_TOP)
-#define PUT(q, n, j, k)                                                                                                \
-    (SQUARES >> q & 1 ? uint8_narrow(n->x[q][k % 2][pair_of(j, k)], n->factor[q], k)                                   \
-                      : int8_narrow(n->x[q][k % 2][pair_of(j, k)], n->factor[q], k))
-#define WORD(q, n, j) (PUT(q, n, j, 0) | PUT(q, n, j, 1) | PUT(q, n, j, 2) | PUT(q, n, j, 3))
+#define NARROW(q, x, factor, k) (SQUARES >> q & 1 ? uint8_narrow(x, factor, k) : int8_narrow(x, factor, k))
+#define BYTE(q, n, factor, j, k) NARROW(q, n->x[q][k % 2][pair_of(j, k)], factor, k)
+#define WORD(q, n, factor, j)                                                                                          \
+    (BYTE(q, n, factor, j, 0) | BYTE(q, n, factor, j, 1) | BYTE(q, n, factor, j, 2) | BYTE(q, n, factor, j, 3))
 
-INLINED void NAME(RULE, end_bytes)(size_t j, bool half_p, const held *n, apply a, NAME(OF, step) h)
+INLINED void NAME(RULE, end_bytes)(size_t j, bool half_p, void *p, word *codes0, word *codes1, const held *n, float f0,
+                                   float f1, apply a, NAME(OF, step) h)
 {
-    NAME(RULE, move)(pair_of(j, 0), half_p, n, a, h);
-    NAME(RULE, move)(pair_of(j, 2), half_p, n, a, h);
-    n->codes[0][j] = WORD(0, n, j);
-    TWO(n->codes[1][j] = WORD(1, n, j));
+    NAME(RULE, move)(pair_of(j, 0), half_p, p, n, a, h);
+    NAME(RULE, move)(pair_of(j, 2), half_p, p, n, a, h);
+    codes0[j] = WORD(0, n, f0, j);
+    (void)codes1, (void)f1;
+    TWO(codes1[j] = WORD(1, n, f1, j));
 }
 
-INLINED void NAME(RULE, bytes)(bool half_p, bool half_g, const void *g, float *scale0, float *scale1, apply a,
-                               NAME(OF, step) h, held *n, const held *last)
+INLINED void NAME(RULE, bytes)(bool half_p, void *restrict p, bool half_g, const void *restrict g,
+                               const word *restrict codes0, const word *restrict codes1, float *restrict scale0,
+                               float *restrict scale1, apply a, NAME(OF, step) h, held *n, const held *last,
+                               void *restrict lp, word *restrict l0, word *restrict l1)
 {
-    const float c0 = *scale0, c1 = STATES > 1 ? *scale1 : 0;
+    const float c0 = *scale0, c1 = STATES > 1 ? *scale1 : 0, f0 = last->factor[0], f1 = last->factor[1];
     uint32_t most0 = 0, most1 = 0; /* the largest magnitudes, as integers */
     (void)c1;
     INDEPENDENT
     for (size_t j = 0; j < WORDS; j++) {
-        const uint32_t w0 = n->codes[0][j], w1 = STATES > 1 ? n->codes[1][j] : 0;
-        const NAME(RULE, states) s = NAME(RULE, begin)(pair_of(j, 0), half_p, n->p, half_g, g, TWICE(0, w0, 0, c0),
-                                                       TWICE(1, w1, 0, c1), a, h, n);
-        const NAME(RULE, states) t = NAME(RULE, begin)(pair_of(j, 2), half_p, n->p, half_g, g, TWICE(0, w0, 2, c0),
-                                                       TWICE(1, w1, 2, c1), a, h, n);
-        most0 = larger_of(most0, larger_of(size_of(s.s0, SQUARES & 1), size_of(t.s0, SQUARES & 1)));
-        most1 = larger_of(most1, larger_of(size_of(s.s1, SQUARES >> 1 & 1), size_of(t.s1, SQUARES >> 1 & 1)));
-        NAME(RULE, end_bytes)(j, half_p, last, a, h);
+        const uint32_t w0 = codes0[j], w1 = STATES > 1 ? codes1[j] : 0;
+        const pair t0 = TWICE(0, w0, 0, c0), t1 = TWICE(1, w1, 0, c1), r0 = TWICE(0, w0, 2, c0),
+                   r1 = TWICE(1, w1, 2, c1);
+        uint32_t m0 = 0, m1 = 0;
+        NAME(RULE, begin)(pair_of(j, 0), half_p, p, half_g, g, t0, t1, a, h, n, &m0, &m1);
+        NAME(RULE, begin)(pair_of(j, 2), half_p, p, half_g, g, r0, r1, a, h, n, &m0, &m1);
+        most0 = larger_of(most0, m0), most1 = larger_of(most1, m1);
+        NAME(RULE, end_bytes)(j, half_p, lp, l0, l1, last, f0, f1, a, h);
     }
     *scale0 = scale_of(most0, TOP(0), &n->factor[0]);
     TWO(*scale1 = scale_of(most1, TOP(1), &n->factor[1]));
@@ -182,6 +194,37 @@ INLINED void NAME(RULE, soon)(size_t k, bool half_p, const void *p, bool half_g,
     TWO(ask_for(s1, k, bytes, TO_WRITE));
 }
 
+INLINED void NAME(RULE, finish_as)(bool half_p, bool scaled, void *restrict p, word *restrict codes0,
+                                   word *restrict codes1, const held *n, apply a, NAME(OF, step) h)
+{
+    const float f0 = n->factor[0], f1 = n->factor[1];
+    if (scaled) {
+        INDEPENDENT
+        for (size_t j = 0; j < WORDS; j++)
+            NAME(RULE, end_bytes)(j, half_p, p, codes0, codes1, n, f0, f1, a, h);
+    } else {
+        INDEPENDENT
+        for (size_t j = 0; j < PAIRS; j++)
+            NAME(RULE, end_halves)(j, half_p, p, codes0, codes1, n, a, h);
+    }
+}
+
+/* The last quantum: by itself, as gcc finds what it vectorises in a function of this size, and not in the one that calls it. */
+static __attribute__((noinline)) void NAME(RULE, finish)(bool half_p, bool scaled, const held *n, apply a,
+                                                         NAME(OF, step) h)
+{
+#define FINISH(half_p, scaled) NAME(RULE, finish_as)(half_p, scaled, n->at.p, n->at.codes0, n->at.codes1, n, a, h)
+    if (half_p && scaled)
+        FINISH(true, true);
+    else if (half_p)
+        FINISH(true, false);
+    else if (scaled)
+        FINISH(false, true);
+    else
+        FINISH(false, false);
+#undef FINISH
+}
+
 /* n is whole quanta. What the first one finds to be ended goes nowhere. */
 INLINED void NAME(RULE, run)(size_t n, bool half_p, void *p, bool half_g, const void *g, void *const *s,
                              void *const *scale, apply a, NAME(OF, step) h, bool all)
@@ -191,26 +234,25 @@ INLINED void NAME(RULE, run)(size_t n, bool half_p, void *p, bool half_g, const 
     float p_nowhere[FASTLR_QUANTUM] = {0};
     word nowhere[2][PAIRS];
     memset(last, 0, sizeof *last);
-    last->p = p_nowhere, last->codes[0] = nowhere[0], last->codes[1] = nowhere[1];
+    last->at = (place){p_nowhere, nowhere[0], nowhere[1]};
     for (size_t k = 0; k < n / FASTLR_QUANTUM; k++) {
         NAME(RULE, soon)(k, half_p, p, half_g, g, bytes, s[0], s[1], all);
-        now->p = (char *)p + k * FASTLR_QUANTUM * (half_p ? 2 : 4);
         const void *const d = (const char *)g + k * FASTLR_QUANTUM * (half_g ? 2 : 4);
-        now->codes[0] = (word *)((char *)s[0] + k * bytes);
-        TWO(now->codes[1] = (word *)((char *)s[1] + k * bytes));
+        const place at = {(char *)p + k * FASTLR_QUANTUM * (half_p ? 2 : 4), (word *)((char *)s[0] + k * bytes),
+                          STATES > 1 ? (word *)((char *)s[1] + k * bytes) : NULL};
+        const place before = last->at;
         if (scale)
-            NAME(RULE, bytes)(half_p, half_g, d, (float *)scale[0] + k, STATES > 1 ? (float *)scale[1] + k : NULL, a, h,
-                              now, last);
+            NAME(RULE, bytes)(half_p, at.p, half_g, d, at.codes0, at.codes1, (float *)scale[0] + k,
+                              STATES > 1 ? (float *)scale[1] + k : NULL, a, h, now, last, before.p, before.codes0,
+                              before.codes1);
         else
-            NAME(RULE, halves)(half_p, half_g, d, a, h, now, last);
-        held *const before = last;
-        last = now, now = before;
+            NAME(RULE, halves)(half_p, at.p, half_g, d, at.codes0, at.codes1, a, h, now, last, before.p, before.codes0,
+                               before.codes1);
+        now->at = at;
+        held *const ended = last;
+        last = now, now = ended;
     }
-    if (scale)
-        INDEPENDENT
-    for (size_t j = 0; j < WORDS; j++)
-        NAME(RULE, end_bytes)(j, half_p, last, a, h);
-    else INDEPENDENT for (size_t j = 0; j < PAIRS; j++) NAME(RULE, end_halves)(j, half_p, last, a, h);
+    NAME(RULE, finish)(half_p, scale, last, a, h);
 }
 
 static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const void *g, void *const *s,
@@ -242,7 +284,8 @@ static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const
 #undef WIDEN
 #undef TWICE
 #undef TOP
-#undef PUT
+#undef NARROW
+#undef BYTE
 #undef WORD
 #undef AND1
 #undef TWO

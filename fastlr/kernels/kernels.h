@@ -103,9 +103,13 @@ PER_ELEMENT real average(real old, real new, real a)
     return (old - a * old) + a * new;
 }
 
-/* A quarter of the largest number. Not a constant to the compiler, since gcc makes one instruction of the choice below where it
- * is between two variables, and two where one of them is a constant. */
+/* A quarter of the largest number. Not a constant to gcc, which makes one instruction of the choice below where it is between
+ * two variables, and two where one of them is a constant. */
+#ifdef __clang__
+static const real most_square = _Generic((real)0, float: FLT_MAX, double: DBL_MAX) / 4;
+#else
 static real most_square __attribute__((used)) = _Generic((real)0, float: FLT_MAX, double: DBL_MAX) / 4;
+#endif
 
 /* x², or that where it is less: an average of squares must stay finite, or it would be ∞ − ∞ at the next step. A gradient of
  * 1e19 then passes like any other large one. NaN stays. */

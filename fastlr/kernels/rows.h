@@ -5,7 +5,7 @@
  *
  * Elements in the inner loop, which both compilers vectorise; gradients in the inner one gcc unrolls, and then does not.
  */
-INLINED void add_some(size_t n, const real *g, const uint64_t *pairs, const size_t count, bool first,
+INLINED void add_some(size_t n, const real *g, const uint64_t *pairs, const size_t count, const bool first,
                       double *restrict sum)
 {
     const real *rows[FASTLR_TOGETHER];
@@ -19,22 +19,24 @@ INLINED void add_some(size_t n, const real *g, const uint64_t *pairs, const size
     }
 }
 
-/* Some are added at once, so that the sum is read and written once for all: a loop for each count. */
+/* Some are added at once, so that the sum is read and written once for all: a loop for each count, and for the first of a row. */
 static void add_rows(size_t n, const void *g, const uint64_t *pairs, size_t count, bool first, double *sum)
 {
+#define ADD(count) first ? add_some(n, g, pairs, count, true, sum) : add_some(n, g, pairs, count, false, sum)
     switch (count) {
     case 1:
-        add_some(n, g, pairs, 1, first, sum);
+        ADD(1);
         break;
     case 2:
-        add_some(n, g, pairs, 2, first, sum);
+        ADD(2);
         break;
     case 3:
-        add_some(n, g, pairs, 3, first, sum);
+        ADD(3);
         break;
     default:
-        add_some(n, g, pairs, FASTLR_TOGETHER, first, sum);
+        ADD(FASTLR_TOGETHER);
     }
+#undef ADD
 }
 
 static void narrow_row(size_t n, const double *restrict sum, void *narrowed)

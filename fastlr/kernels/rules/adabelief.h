@@ -13,7 +13,7 @@ typedef struct {
 } adabelief_hyper;
 typedef struct {
     real a1, a2, inside, outside; /* ak = 1 − bk */
-    bool plain;
+    bits plain;                   /* not bool: see sgd.h */
 } adabelief_step;
 
 PER_STEP adabelief_step adabelief_at(const adabelief_hyper *o, int64_t t, pace *x)

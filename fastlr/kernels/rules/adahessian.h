@@ -10,7 +10,7 @@ typedef struct {
 } adahessian_hyper;
 typedef struct {
     real a1, a2, eps; /* ak = 1 − bk */
-    bool halved;
+    bits halved;      /* not bool: see sgd.h */
 } adahessian_step;
 
 PER_STEP adahessian_step adahessian_at(const adahessian_hyper *o, int64_t t, pace *x)

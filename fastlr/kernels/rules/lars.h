@@ -14,7 +14,7 @@ typedef struct {
 } lars_hyper;
 typedef struct {
     real ratio, decay, mu, gain; /* gain = 1 − τ */
-    bool fresh, nesterov;
+    bits fresh, nesterov;        /* not bool: see sgd.h */
 } lars_step;
 
 PER_STEP lars_step lars_at(const lars_hyper *o, int64_t t, pace *x)

@@ -12,7 +12,7 @@ typedef struct {
 } radam_hyper;
 typedef struct {
     real a1, a2, eps; /* ak = 1 − bk */
-    bool rectified;
+    bits rectified;   /* not bool: see sgd.h */
 } radam_step;
 
 PER_STEP radam_step radam_at(const radam_hyper *o, int64_t t, pace *x)
