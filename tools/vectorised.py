@@ -111,13 +111,13 @@ def loops_of(rule: str, given: str) -> list[Loops]:
     """Those that a rule has by its parameters."""
     surveyed = "SURVEY" in given or "CAUTIOUS" in given
     found = [Loops(rule, f"sweep-{rule}.h", 2 + surveyed, sums=surveyed or "TRAIL" in given)]
-    if "FUSED" in given:  # three pairs of parameters and gradients, with L2 and without, in 8 and 16 bits; and four that end
+    if "FUSED" in given:  # three pairs of parameters and gradients, with L2 and without, in 8 and 16 bits; four ends
         found.append(Loops(f"{rule} fused", f"fused-{rule}.h", 16, units="tu/*_f32.c", wider=True))
     return found
 
 
 def row_loops() -> Loops:
-    """Those of rows.h: two for each count, and the one that narrows; of doubles, that and the sum of one are memcpy()."""
+    """Those of rows.h: two for each count, and the one that narrows; of doubles, two of them are memcpy()."""
     count = 2 * len(re.findall(r"^ +ADD\(", (KERNELS / "rows.h").read_text(), re.M)) - 1
     return Loops("rows", "rows.h", count, sums=True)
 

@@ -191,7 +191,8 @@ INLINED void NAME(RULE, soon)(size_t k, bool half_p, const void *p, bool half_g,
         return;
     ask_for(g, k, PAIRS * (half_g ? 4 : 8), TO_READ);
     ask_for(s0, k, bytes, TO_WRITE);
-    TWO(ask_for(s1, k, bytes, TO_WRITE));
+    if (STATES > 1)
+        ask_for(s1, k, bytes, TO_WRITE);
 }
 
 INLINED void NAME(RULE, finish_as)(bool half_p, bool scaled, void *restrict p, word *restrict codes0,

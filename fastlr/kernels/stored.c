@@ -130,7 +130,7 @@ static void sweep_fused(const fastlr_rule *rule, const fastlr_span *span, size_t
 void fastlr_sweep_stored(const fastlr_rule *rule, const fastlr_span *span, size_t skip, size_t n, bool zero, size_t k,
                          fastlr_lanes *lanes)
 {
-    if (is_fused(rule, span->stored, zero)) { /* what is left of the last quantum is a tile */
+    if (n >= FASTLR_QUANTUM && is_fused(rule, span->stored, zero)) { /* what is left of the last quantum is a tile */
         const size_t whole = n - n % FASTLR_QUANTUM;
         sweep_fused(rule, span, skip, whole);
         skip += whole, k += whole, n -= whole;

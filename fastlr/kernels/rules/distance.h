@@ -51,9 +51,10 @@ PER_ELEMENT out dog(real g, real p, real x0, dog_step h)
     return (out){.p = p, .sums = {.t0 = way * way}};
 }
 
-PER_ELEMENT sums dog_survey(real g, real p, real x0, dog_step h)
+/* The parameter is where it started when its size is asked for. */
+PER_ELEMENT sums dog_survey(real g, real p, real start, dog_step h)
 {
-    (void)x0;
+    (void)start;
     const double y = (double)g, x = (double)p;
     return (sums){.t0 = y * y, .t1 = h.first ? x * x : 0};
 }
@@ -80,10 +81,10 @@ PER_ELEMENT out dog_averaged(real g, real p, real a, real x0, dog_step h)
     return o;
 }
 
-PER_ELEMENT sums dog_averaged_survey(real g, real p, real a, real x0, dog_step h)
+PER_ELEMENT sums dog_averaged_survey(real g, real p, real a, real start, dog_step h)
 {
     (void)a;
-    return dog_survey(g, p, x0, h);
+    return dog_survey(g, p, start, h);
 }
 
 #define RULE dog_averaged
