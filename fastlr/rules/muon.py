@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -216,16 +216,22 @@ def orthogonal(
     x = stored(np.divide(x, dtype.type(max(size, eps)), out=x))
     a1, a2, a3 = map(dtype.type, coefficients)
     for _ in range(steps):
-        gram = stored(x @ x.T)
-        square = gram @ gram
-        square *= a3
-        gram *= a2
-        square += gram
-        move = stored(square) @ x
-        x *= a1
-        move += x
-        x = stored(move)
+        x = nearer(x, (a1, a2, a3), stored)
     return np.ascontiguousarray(x.T) if tall else x
+
+
+def nearer(x: Array, coefficients: tuple[Any, Any, Any], stored: Callable[[Array], Array]) -> Array:
+    """One step of the iteration, a₁ X + (a₂ A + a₃ A²) X with A = X Xᵀ; `x` is overwritten."""
+    a1, a2, a3 = coefficients
+    gram = stored(x @ x.T)
+    square = gram @ gram
+    square *= a3
+    gram *= a2
+    square += gram
+    move = stored(square) @ x
+    x *= a1
+    move += x
+    return stored(move)
 
 
 def norm(x: Array) -> float:
