@@ -670,8 +670,8 @@ def test_adafactor_is_torchs_in_float32(torch):
 def test_muon_in_bfloat16_is_torchs(torch):
     """The same roundings; what differs is the order of the sums before them, which flips some to the neighbour.
 
-    So each step of the iteration begins where torch's has come to: over all of them a flip grows, and by how much depends
-    on where it is, and so on the kernel that the machine has for sums.
+    So each step of the iteration begins where torch has come to. Over all of them a flip grows, by how much depends on
+    where it is, and so on the kernel that the machine has for sums.
     """
     rng = np.random.default_rng(0)
     iteration = pytest.importorskip("torch.optim._muon")._zeropower_via_newtonschulz
