@@ -8,11 +8,20 @@ may come out above 1.
 
 from __future__ import annotations
 
+import numpy.typing as npt
+
 import fastlr
 from bench.cases import Array, Case
 from bench.engines.base import Engine, Step
 from fastlr import _core
 from fastlr.buffers import allocate
+
+
+def written(n: int, dtype: npt.DTypeLike) -> Array:
+    """Memory that is there: what has only been read is one page of zeros, which stays in the cache."""
+    array = allocate(n, dtype)
+    array.fill(0)
+    return array
 
 
 class Floor(Engine):
@@ -33,9 +42,7 @@ class Floor(Engine):
         )
         plan.set_group(0, Case("sgd", 1).hyper["lr"], 0.0, 0.0, ())
         step, grads = plan.step, (self.g,)
-        before = [grads, *((allocate(p.size, p.dtype),) for _ in range(case.spec.survey))][: case.spec.survey]
-        for (buffer,) in before[1:]:
-            buffer.fill(0)  # what has only been read is one page of zeros, which stays in the cache
+        before = [grads, *((written(p.size, p.dtype),) for _ in range(case.spec.survey))][: case.spec.survey]
 
         def floor() -> None:
             for buffer in before:

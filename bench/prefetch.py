@@ -14,10 +14,10 @@ import numpy as np
 
 import fastlr
 from bench import clock, machine
-from bench.cases import parse_size, show_size
+from bench.cases import Case, Data, parse_size, show_size
 from bench.compare import render, show_time
-from bench.storage import data, placed
 from fastlr import _core
+from fastlr.buffers import allocate
 
 RULES: dict[str, tuple[type[fastlr.Optimizer], dict[str, Any]]] = {
     "SGD": (fastlr.SGD, {}),
@@ -39,17 +39,17 @@ def stepper(optimizer: fastlr.Optimizer, grads: np.ndarray, every: bool) -> Call
 
 
 def measure(name: str, n: int, rounds: int) -> tuple[str, ...]:
-    p, g = data(n)
-    cls, hyper = RULES[name]
-    copies, grads = [placed(p), placed(p)], placed(g)
+    data, (cls, hyper) = Data.of(Case("adamw", n)), RULES[name]
+    first, second, grads = (allocate(n, np.float32) for _ in range(3))
+    first[:], second[:], grads[:] = data.p, data.p, data.g
     steps = {
         label: stepper(cls(copy, lr=1e-3, **hyper), grads, every)
-        for label, copy, every in zip(("every buffer", "parameters"), copies, (True, False), strict=True)
+        for label, copy, every in (("every buffer", first, True), ("parameters", second, False))
     }
     for _ in range(3):
         for step in steps.values():
             step()
-    np.testing.assert_array_equal(*copies)
+    np.testing.assert_array_equal(first, second)
     times = clock.interleave(steps, rounds)
     every, some = times["every buffer"], times["parameters"]
     return name, show_size(n), show_time(every.median), show_time(some.median), f"{some.over(every):.2f}"

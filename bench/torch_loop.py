@@ -60,8 +60,7 @@ def transformer(torch: Any) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.tokens, self.places = nn.Embedding(2048, 256), nn.Embedding(64, 256)
-            how = {"dropout": 0.0, "activation": "gelu", "batch_first": True, "norm_first": True}
-            layer = nn.TransformerEncoderLayer(256, 4, 1024, **how)
+            layer = nn.TransformerEncoderLayer(256, 4, 1024, 0.0, "gelu", batch_first=True, norm_first=True)
             self.body = nn.TransformerEncoder(layer, 12, nn.LayerNorm(256), enable_nested_tensor=False)
             self.head = nn.Linear(256, 2048)
             self.head.weight = self.tokens.weight

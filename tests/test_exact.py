@@ -48,10 +48,11 @@ both_types = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lamb
 @pytest.fixture(autouse=True)
 def machine():
     """What a test sets for the process, it does not leave behind."""
-    isa, threads = _core.isa(), _core.get_threads()
+    isa, threads, ahead = _core.isa(), _core.get_threads(), _core.asks_for_all()
     yield
     _core.use_isa(isa)
     _core.set_threads(threads)
+    _core.ask_for_all(ahead)
 
 
 def use(isa, threads):
@@ -258,12 +259,13 @@ def test_lists_of_arrays_cut_anywhere(case, dtype):
 
 @both_types
 @every_case
-def test_instruction_set_and_threads_may_change_between_steps(case, dtype):
+def test_instruction_set_threads_and_prefetching_may_change_between_steps(case, dtype):
     start, gradients = data(dtype, case.scope)
     p = start.copy()
     opt = case.build(p, lr=lr(case), weight_decay=0.1)
     for isa, threads, g in zip(reversed([*ISAS, *ISAS, *ISAS]), (7, 2, 3)[: steps(case)], gradients, strict=False):
         use(isa, threads)
+        _core.ask_for_all(not _core.asks_for_all())
         opt.step(g, grad_scale=0.7)
     expected = baseline_first(case, dtype, 0.1, MOST)
     np.testing.assert_array_equal(p, expected["p"])
