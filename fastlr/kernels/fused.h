@@ -4,10 +4,10 @@
  * stored.c does the same for any rule and storage, a tile at a time, and gives the same bits; but there arithmetic and memory
  * take turns, and here they overlap (python -m bench.storage). Elements are taken by twos, as bfloat16 lie in words.
  *
- * A quantum is gone over twice: its new state is made, and in the loop over the next one that state moves the parameters and is
- * narrowed. A processor has room for so many operations that wait for others: an element from its codes to its codes is half
- * of that, and waits longer than it computes. What the two halves of an iteration do is of different elements, and both
- * are short. The largest of a quantum is known, too, when it is narrowed.
+ * A quantum is gone over twice. First its new state is made, in float32. Then, in the loop that makes the state of the next one,
+ * it moves the parameters and is narrowed; by then the largest of it is known, which gives the scale. In one go every element
+ * would wait for its own root and division, and a processor keeps too few operations in flight to fill that time; so it has
+ * those of two elements that do not wait for each other.
  */
 #ifndef NARROW_ACCESS
 #define NARROW_ACCESS
@@ -36,13 +36,14 @@ INLINED void put_pair(bool half, void *x, size_t j, pair y)
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-/* Where a quantum lies. Handed to loops one by one: what a loop writes might, for all a compiler knows, be this. */
+/* Where a quantum lies. Loops are given the members one by one: as far as a compiler knows, what they write could be a place. */
 typedef struct {
     void *p;
     word *codes0, *codes1;
 } place;
 
-/* A quantum whose new state is made: the first and the second of each pair, for each state; by what it is narrowed to 8 bits. */
+/* A quantum between the two: the new states, of each the first elements of all pairs and then the second; the factors that narrow
+ * them to 8 bits; and where they go. */
 typedef struct {
     _Alignas(64) float x[2][2][PAIRS];
     float factor[2];
@@ -69,17 +70,18 @@ INLINED uint32_t size_of(pair x, bool square)
 }
 #endif
 
+/* What only rules of two states have: a further argument, a statement. */
 #if STATES > 1
-#define AND1(x) , x
-#define TWO(x) x
+#define AND_S1(x) , x
+#define WITH_S1(x) x
 #else
-#define AND1(x)
-#define TWO(x) ((void)0)
+#define AND_S1(x)
+#define WITH_S1(x) ((void)0)
 #endif
 
 /* ---- of a pair: first the new state, later the parameters ---- */
 
-/* The larger magnitudes of both states are added to `most`, as integers. */
+/* The new state of pair j; of each state `most` becomes the larger of itself and the magnitudes, as integers. */
 INLINED void NAME(RULE, begin)(size_t j, bool half_p, void *p, bool half_g, const void *g, pair t0, pair t1, apply a,
                                NAME(OF, step) h, held *n, uint32_t *most0, uint32_t *most1)
 {
@@ -90,23 +92,24 @@ INLINED void NAME(RULE, begin)(size_t j, bool half_p, void *p, bool half_g, cons
     if (a.l2 != 0)
 #endif
         x = pair_at(half_p, p, j);
-    const out first = OF(seen(d.a, x.a, a), t0.a AND1(t1.a), h), second = OF(seen(d.b, x.b, a), t0.b AND1(t1.b), h);
+    const out first = OF(seen(d.a, x.a, a), t0.a AND_S1(t1.a), h), second = OF(seen(d.b, x.b, a), t0.b AND_S1(t1.b), h);
 #ifndef DIRECTION
     put_pair(half_p, p, j, (pair){moved(x.a, first.u, a), moved(x.b, second.u, a)});
 #endif
     n->x[0][0][j] = first.s0, n->x[0][1][j] = second.s0;
     *most0 = larger_of(*most0, size_of((pair){first.s0, second.s0}, SQUARES & 1));
-    TWO((n->x[1][0][j] = first.s1, n->x[1][1][j] = second.s1));
-    TWO(*most1 = larger_of(*most1, size_of((pair){first.s1, second.s1}, SQUARES >> 1 & 1)));
+    WITH_S1((n->x[1][0][j] = first.s1, n->x[1][1][j] = second.s1));
+    WITH_S1(*most1 = larger_of(*most1, size_of((pair){first.s1, second.s1}, SQUARES >> 1 & 1)));
 }
 
+/* Its new parameters, where begin() has not made them. */
 INLINED void NAME(RULE, move)(size_t j, bool half_p, void *p, const held *n, apply a, NAME(OF, step) h)
 {
 #ifdef DIRECTION
-    const float u = NAME(OF, direction)(n->x[0][0][j] AND1(n->x[1][0][j]), h);
-    const float w = NAME(OF, direction)(n->x[0][1][j] AND1(n->x[1][1][j]), h);
+    const float first = NAME(OF, direction)(n->x[0][0][j] AND_S1(n->x[1][0][j]), h);
+    const float second = NAME(OF, direction)(n->x[0][1][j] AND_S1(n->x[1][1][j]), h);
     const pair x = pair_at(half_p, p, j);
-    put_pair(half_p, p, j, (pair){moved(x.a, u, a), moved(x.b, w, a)});
+    put_pair(half_p, p, j, (pair){moved(x.a, first, a), moved(x.b, second, a)});
 #else
     (void)j, (void)half_p, (void)p, (void)n, (void)a, (void)h;
 #endif
@@ -120,10 +123,10 @@ INLINED void NAME(RULE, end_halves)(size_t j, bool half_p, void *p, word *codes0
     NAME(RULE, move)(j, half_p, p, n, a, h);
     codes0[j] = bf16_word((pair){n->x[0][0][j], n->x[0][1][j]});
     (void)codes1;
-    TWO((codes1[j] = bf16_word((pair){n->x[1][0][j], n->x[1][1][j]})));
+    WITH_S1((codes1[j] = bf16_word((pair){n->x[1][0][j], n->x[1][1][j]})));
 }
 
-/* Of a quantum the beginning, and of the last one, whose names begin with l, the end. */
+/* Begins a quantum and ends the last one, which lies at lp, l0 and l1. */
 INLINED void NAME(RULE, halves)(bool half_p, void *restrict p, bool half_g, const void *restrict g,
                                 const word *restrict codes0, const word *restrict codes1, apply a, NAME(OF, step) h,
                                 held *n, const held *last, void *restrict lp, word *restrict l0, word *restrict l1)
@@ -154,7 +157,7 @@ INLINED void NAME(RULE, end_bytes)(size_t j, bool half_p, void *p, word *codes0,
     NAME(RULE, move)(pair_of(j, 2), half_p, p, n, a, h);
     codes0[j] = WORD(0, n, f0, j);
     (void)codes1, (void)f1;
-    TWO(codes1[j] = WORD(1, n, f1, j));
+    WITH_S1(codes1[j] = WORD(1, n, f1, j));
 }
 
 INLINED void NAME(RULE, bytes)(bool half_p, void *restrict p, bool half_g, const void *restrict g,
@@ -177,7 +180,7 @@ INLINED void NAME(RULE, bytes)(bool half_p, void *restrict p, bool half_g, const
         NAME(RULE, end_bytes)(j, half_p, lp, l0, l1, last, f0, f1, a, h);
     }
     *scale0 = scale_of(most0, TOP(0), &n->factor[0]);
-    TWO(*scale1 = scale_of(most1, TOP(1), &n->factor[1]));
+    WITH_S1(*scale1 = scale_of(most1, TOP(1), &n->factor[1]));
 }
 
 /* ---- one quantum after another ---- */
@@ -288,5 +291,5 @@ static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const
 #undef NARROW
 #undef BYTE
 #undef WORD
-#undef AND1
-#undef TWO
+#undef AND_S1
+#undef WITH_S1

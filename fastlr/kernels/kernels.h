@@ -106,10 +106,11 @@ PER_ELEMENT real average(real old, real new, real a)
 /* A quarter of the largest number. Not a constant to gcc, which makes one instruction of the choice below where it is between
  * two variables, and two where one of them is a constant. */
 #ifdef __clang__
-static const real most_square = _Generic((real)0, float: FLT_MAX, double: DBL_MAX) / 4;
+#define UNKNOWN const
 #else
-static real most_square __attribute__((used)) = _Generic((real)0, float: FLT_MAX, double: DBL_MAX) / 4;
+#define UNKNOWN __attribute__((used)) /* by whom gcc cannot know */
 #endif
+static UNKNOWN real most_square = _Generic((real)0, float: FLT_MAX, double: DBL_MAX) / 4;
 
 /* x², or that where it is less: an average of squares must stay finite, or it would be ∞ − ∞ at the next step. A gradient of
  * 1e19 then passes like any other large one. NaN stays. */

@@ -116,7 +116,7 @@
 typedef struct {
     apply a;
     NAME(OF, step) h;
-    bool fresh, all; /* the parameter's first step; what loops ask for */
+    bool fresh, all; /* whether it is the parameter's first step, and whether loops ask for all buffers */
 } NAME(RULE, block);
 
 static bool NAME(RULE, prepare)(const fastlr_hyper *o, int64_t t, const fastlr_sums *sums, double *carry,
