@@ -81,13 +81,13 @@ INLINED uint32_t size_of(pair x, bool square)
 
 /* ---- of a pair: first the new state, later the parameters ---- */
 
-/* The new state of pair j; of each state `most` becomes the larger of itself and the magnitudes, as integers. */
+/* The new state of pair j. */
 INLINED void NAME(RULE, begin)(size_t j, bool half_p, void *p, bool half_g, const void *g, pair t0, pair t1, apply a,
-                               NAME(OF, step) h, held *n, uint32_t *most0, uint32_t *most1)
+                               NAME(OF, step) h, held *n)
 {
     const pair d = pair_at(half_g, g, j);
     pair x = {0, 0};
-    (void)t1, (void)most1;
+    (void)t1;
 #ifdef DIRECTION
     if (a.l2 != 0)
 #endif
@@ -97,9 +97,7 @@ INLINED void NAME(RULE, begin)(size_t j, bool half_p, void *p, bool half_g, cons
     put_pair(half_p, p, j, (pair){moved(x.a, first.u, a), moved(x.b, second.u, a)});
 #endif
     n->x[0][0][j] = first.s0, n->x[0][1][j] = second.s0;
-    *most0 = larger_of(*most0, size_of((pair){first.s0, second.s0}, SQUARES & 1));
     WITH_S1((n->x[1][0][j] = first.s1, n->x[1][1][j] = second.s1));
-    WITH_S1(*most1 = larger_of(*most1, size_of((pair){first.s1, second.s1}, SQUARES >> 1 & 1)));
 }
 
 /* Its new parameters, where begin() has not made them. */
@@ -134,8 +132,7 @@ INLINED void NAME(RULE, halves)(bool half_p, void *restrict p, bool half_g, cons
     INDEPENDENT
     for (size_t j = 0; j < PAIRS; j++) {
         const pair t0 = bf16_pair(codes0[j]), t1 = bf16_pair(STATES > 1 ? codes1[j] : 0);
-        uint32_t most0 = 0, most1 = 0; /* of no use here */
-        NAME(RULE, begin)(j, half_p, p, half_g, g, t0, t1, a, h, n, &most0, &most1);
+        NAME(RULE, begin)(j, half_p, p, half_g, g, t0, t1, a, h, n);
         NAME(RULE, end_halves)(j, half_p, lp, l0, l1, last, a, h);
     }
 }
@@ -146,6 +143,7 @@ INLINED void NAME(RULE, halves)(bool half_p, void *restrict p, bool half_g, cons
 #define TWICE(q, w, k, scale) ((pair){WIDEN(q, w, k, scale), WIDEN(q, w, k + 1, scale)})
 #define TOP(q) (SQUARES >> q & 1 ? UINT8_TOP : INT8_TOP)
 #define NARROW(q, x, factor, k) (SQUARES >> q & 1 ? uint8_narrow(x, factor, k) : int8_narrow(x, factor, k))
+#define SIZE(q, n, j, k) size_of((pair){n->x[q][0][pair_of(j, k)], n->x[q][1][pair_of(j, k)]}, SQUARES >> q & 1)
 #define BYTE(q, n, factor, j, k) NARROW(q, n->x[q][k % 2][pair_of(j, k)], factor, k)
 #define WORD(q, n, factor, j)                                                                                          \
     (BYTE(q, n, factor, j, 0) | BYTE(q, n, factor, j, 1) | BYTE(q, n, factor, j, 2) | BYTE(q, n, factor, j, 3))
@@ -167,16 +165,16 @@ INLINED void NAME(RULE, bytes)(bool half_p, void *restrict p, bool half_g, const
 {
     const float c0 = *scale0, c1 = STATES > 1 ? *scale1 : 0, f0 = last->factor[0], f1 = last->factor[1];
     uint32_t most0 = 0, most1 = 0; /* the largest magnitudes, as integers */
-    (void)c1;
+    (void)c1, (void)most1;
     INDEPENDENT
     for (size_t j = 0; j < WORDS; j++) {
         const uint32_t w0 = codes0[j], w1 = STATES > 1 ? codes1[j] : 0;
         const pair t0 = TWICE(0, w0, 0, c0), t1 = TWICE(1, w1, 0, c1), r0 = TWICE(0, w0, 2, c0),
                    r1 = TWICE(1, w1, 2, c1);
-        uint32_t m0 = 0, m1 = 0;
-        NAME(RULE, begin)(pair_of(j, 0), half_p, p, half_g, g, t0, t1, a, h, n, &m0, &m1);
-        NAME(RULE, begin)(pair_of(j, 2), half_p, p, half_g, g, r0, r1, a, h, n, &m0, &m1);
-        most0 = larger_of(most0, m0), most1 = larger_of(most1, m1);
+        NAME(RULE, begin)(pair_of(j, 0), half_p, p, half_g, g, t0, t1, a, h, n);
+        NAME(RULE, begin)(pair_of(j, 2), half_p, p, half_g, g, r0, r1, a, h, n);
+        most0 = larger_of(most0, larger_of(SIZE(0, n, j, 0), SIZE(0, n, j, 2)));
+        WITH_S1(most1 = larger_of(most1, larger_of(SIZE(1, n, j, 0), SIZE(1, n, j, 2))));
         NAME(RULE, end_bytes)(j, half_p, lp, l0, l1, last, f0, f1, a, h);
     }
     *scale0 = scale_of(most0, TOP(0), &n->factor[0]);
@@ -267,14 +265,10 @@ static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const
     plain.l2 = 0; /* a constant: most have none, and loops bound by arithmetic gain a tenth */
 #define FUSE(half_p, half_g)                                                                                           \
     do {                                                                                                               \
-        if (scale && b.a.l2 != 0)                                                                                      \
+        if (b.a.l2 != 0)                                                                                               \
             NAME(RULE, run)(n, half_p, p, half_g, g, s, scale, b.a, b.h, b.all);                                       \
-        else if (scale)                                                                                                \
-            NAME(RULE, run)(n, half_p, p, half_g, g, s, scale, plain, b.h, b.all);                                     \
-        else if (b.a.l2 != 0)                                                                                          \
-            NAME(RULE, run)(n, half_p, p, half_g, g, s, NULL, b.a, b.h, b.all);                                        \
         else                                                                                                           \
-            NAME(RULE, run)(n, half_p, p, half_g, g, s, NULL, plain, b.h, b.all);                                      \
+            NAME(RULE, run)(n, half_p, p, half_g, g, s, scale, plain, b.h, b.all);                                     \
     } while (0)
     if (half_p)
         FUSE(true, true); /* narrower parameters than gradients go by stored.c */
@@ -289,6 +283,7 @@ static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const
 #undef TWICE
 #undef TOP
 #undef NARROW
+#undef SIZE
 #undef BYTE
 #undef WORD
 #undef AND_S1
