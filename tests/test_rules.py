@@ -1118,6 +1118,17 @@ def test_ratio_to_a_norm_next_to_zero_is_finite(cls, dtype):
         assert np.isfinite(p).all()
 
 
+@both_types
+@pytest.mark.parametrize("cls", [fastlr.LAMB, fastlr.LARS])
+def test_a_tensor_of_zeros_takes_the_step_that_nothing_adapts(cls, dtype):
+    """Such as a bias: by the ratio of the norms it would stay 0 for ever."""
+    p, q, g = np.zeros(30, dtype), np.zeros(30, dtype), nonzero(30, dtype, 0)
+    cls(p, lr=0.1, always_adapt=True).step(g)
+    cls(q, lr=0.1, always_adapt=False, weight_decay=0.0).step(g)
+    np.testing.assert_array_equal(p, q)
+    assert p.all()
+
+
 # ---- what is not finite ---------------------------------------------------------------------------------------------
 
 

@@ -126,7 +126,7 @@ def code_of(text: str) -> str:
 def changes(code: str) -> Iterator[tuple[int, int, str]]:
     """(start, end, replacement) of each change."""
     for struct in re.finditer(r"typedef struct \{.*?\} (\w+);", code, re.S):
-        if re.search(rf"{struct[1]}(\)| \w+ = )\{{\.", code):  # filled by name: in any order
+        if re.search(rf"{struct[1]}(\)| \w+ = )\{{\s*\.", code):  # filled by name: in any order
             continue
         for fields in re.finditer(r"(?<= )(\w+(?:, \w+)+);", struct[0]):
             names = fields[1].split(", ")

@@ -111,8 +111,8 @@ def loops_of(rule: str, given: str) -> list[Loops]:
     """Those that a rule has by its parameters."""
     surveyed = "SURVEY" in given or "CAUTIOUS" in given
     found = [Loops(rule, f"sweep-{rule}.h", 2 + surveyed, sums=surveyed or "TRAIL" in given)]
-    if "FUSED" in given:  # three pairs of parameters and gradients, with L2 and without, in 8 and 16 bits; four ends
-        found.append(Loops(f"{rule} fused", f"fused-{rule}.h", 16, units="tu/*_f32.c", wider=True))
+    if "FUSED" in given:  # three pairs of parameters and gradients, with L2 and without; one loop in 16 bits, two in 8
+        found.append(Loops(f"{rule} fused", f"fused-{rule}.h", 18, units="tu/*_f32.c", wider=True))
     return found
 
 

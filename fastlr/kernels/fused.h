@@ -1,13 +1,12 @@
-/* The loop of a rule with its storage inlined: for the rules that most models are trained with, and the storages that save
+/* The loops of a rule with its storage inlined: for the rules that most models are trained with, and the storages that save
  * most. A template, included by sweep.h where FUSED is defined, for rules of one or two states and float32 arithmetic.
  *
  * stored.c does the same for any rule and storage, a tile at a time, and gives the same bits; but there arithmetic and memory
  * take turns, and here they overlap (python -m bench.storage). Elements are taken by twos, as bfloat16 lie in words.
  *
- * A quantum is gone over twice. First its new state is made, in float32. Then, in the loop that makes the state of the next one,
- * it moves the parameters and is narrowed; by then the largest of it is known, which gives the scale. In one go every element
- * would wait for its own root and division, and a processor keeps too few operations in flight to fill that time; so it has
- * those of two elements that do not wait for each other.
+ * State in bfloat16 takes one loop. State in 8 bits takes two, a quantum at a time, because its scale is known when the largest
+ * of the new state is: the first makes the new state and the direction, and leaves them in float32 in the nearest cache; the
+ * second moves the parameters and narrows the state. So roots and divisions have nothing wait for them but a store.
  */
 #ifndef NARROW_ACCESS
 #define NARROW_ACCESS
@@ -36,19 +35,21 @@ INLINED void put_pair(bool half, void *x, size_t j, pair y)
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-/* Where a quantum lies. Loops are given the members one by one: as far as a compiler knows, what they write could be a place. */
+/* What the first of two loops makes of a quantum: of each the first elements of all pairs, and then the second. */
 typedef struct {
-    void *p;
-    word *codes0, *codes1;
-} place;
+    _Alignas(64) float s0[2][PAIRS];
+    float s1[2][PAIRS], u[2][PAIRS];
+} made;
 
-/* A quantum between the two: the new states, of each the first elements of all pairs and then the second; the factors that narrow
- * them to 8 bits; and where they go. */
+/* The same of one pair. */
 typedef struct {
-    _Alignas(64) float x[2][2][PAIRS];
-    float factor[2];
-    place at;
-} held;
+    pair s0, s1, u;
+} pairs;
+
+/* Magnitudes, as integers: ordered as the numbers are. */
+typedef struct {
+    uint32_t s0, s1;
+} sizes;
 
 /* Asks for quantum k + 4 of a buffer with so many bytes in each. */
 INLINED void ask_for(const void *buffer, size_t k, size_t bytes, fastlr_use use)
@@ -79,61 +80,31 @@ INLINED uint32_t size_of(pair x, bool square)
 #define WITH_S1(x) ((void)0)
 #endif
 
-/* ---- of a pair: first the new state, later the parameters ---- */
-
-/* The new state of pair j. */
-INLINED void NAME(RULE, begin)(size_t j, bool half_p, void *p, bool half_g, const void *g, pair t0, pair t1, apply a,
-                               NAME(OF, step) h, held *n)
+INLINED pairs NAME(RULE, of_pair)(pair d, pair x, pair t0, pair t1, apply a, NAME(OF, step) h)
 {
-    const pair d = pair_at(half_g, g, j);
-    pair x = {0, 0};
     (void)t1;
-#ifdef DIRECTION
-    if (a.l2 != 0)
-#endif
-        x = pair_at(half_p, p, j);
     const out first = OF(seen(d.a, x.a, a), t0.a AND_S1(t1.a), h), second = OF(seen(d.b, x.b, a), t0.b AND_S1(t1.b), h);
-#ifndef DIRECTION
-    put_pair(half_p, p, j, (pair){moved(x.a, first.u, a), moved(x.b, second.u, a)});
-#endif
-    n->x[0][0][j] = first.s0, n->x[0][1][j] = second.s0;
-    WITH_S1((n->x[1][0][j] = first.s1, n->x[1][1][j] = second.s1));
+    return (pairs){{first.s0, second.s0}, {first.s1, second.s1}, {first.u, second.u}};
 }
 
-/* Its new parameters, where begin() has not made them. */
-INLINED void NAME(RULE, move)(size_t j, bool half_p, void *p, const held *n, apply a, NAME(OF, step) h)
+INLINED pair NAME(RULE, moved)(pair x, pair u, apply a)
 {
-#ifdef DIRECTION
-    const float first = NAME(OF, direction)(n->x[0][0][j] AND_S1(n->x[1][0][j]), h);
-    const float second = NAME(OF, direction)(n->x[0][1][j] AND_S1(n->x[1][1][j]), h);
-    const pair x = pair_at(half_p, p, j);
-    put_pair(half_p, p, j, (pair){moved(x.a, first, a), moved(x.b, second, a)});
-#else
-    (void)j, (void)half_p, (void)p, (void)n, (void)a, (void)h;
-#endif
+    return (pair){moved(x.a, u.a, a), moved(x.b, u.b, a)};
 }
 
 /* ---- state in bfloat16 ---- */
 
-INLINED void NAME(RULE, end_halves)(size_t j, bool half_p, void *p, word *codes0, word *codes1, const held *n, apply a,
-                                    NAME(OF, step) h)
-{
-    NAME(RULE, move)(j, half_p, p, n, a, h);
-    codes0[j] = bf16_word((pair){n->x[0][0][j], n->x[0][1][j]});
-    (void)codes1;
-    WITH_S1((codes1[j] = bf16_word((pair){n->x[1][0][j], n->x[1][1][j]})));
-}
-
-/* Begins a quantum and ends the last one, which lies at lp, l0 and l1. */
 INLINED void NAME(RULE, halves)(bool half_p, void *restrict p, bool half_g, const void *restrict g,
-                                const word *restrict codes0, const word *restrict codes1, apply a, NAME(OF, step) h,
-                                held *n, const held *last, void *restrict lp, word *restrict l0, word *restrict l1)
+                                word *restrict codes0, word *restrict codes1, apply a, NAME(OF, step) h)
 {
     INDEPENDENT
     for (size_t j = 0; j < PAIRS; j++) {
+        const pair d = pair_at(half_g, g, j), x = pair_at(half_p, p, j);
         const pair t0 = bf16_pair(codes0[j]), t1 = bf16_pair(STATES > 1 ? codes1[j] : 0);
-        NAME(RULE, begin)(j, half_p, p, half_g, g, t0, t1, a, h, n);
-        NAME(RULE, end_halves)(j, half_p, lp, l0, l1, last, a, h);
+        const pairs n = NAME(RULE, of_pair)(d, x, t0, t1, a, h);
+        put_pair(half_p, p, j, NAME(RULE, moved)(x, n.u, a));
+        codes0[j] = bf16_word(n.s0);
+        WITH_S1(codes1[j] = bf16_word(n.s1));
     }
 }
 
@@ -143,42 +114,55 @@ INLINED void NAME(RULE, halves)(bool half_p, void *restrict p, bool half_g, cons
 #define TWICE(q, w, k, scale) ((pair){WIDEN(q, w, k, scale), WIDEN(q, w, k + 1, scale)})
 #define TOP(q) (SQUARES >> q & 1 ? UINT8_TOP : INT8_TOP)
 #define NARROW(q, x, factor, k) (SQUARES >> q & 1 ? uint8_narrow(x, factor, k) : int8_narrow(x, factor, k))
-#define SIZE(q, n, j, k) size_of((pair){n->x[q][0][pair_of(j, k)], n->x[q][1][pair_of(j, k)]}, SQUARES >> q & 1)
-#define BYTE(q, n, factor, j, k) NARROW(q, n->x[q][k % 2][pair_of(j, k)], factor, k)
-#define WORD(q, n, factor, j)                                                                                          \
-    (BYTE(q, n, factor, j, 0) | BYTE(q, n, factor, j, 1) | BYTE(q, n, factor, j, 2) | BYTE(q, n, factor, j, 3))
+#define BYTE(q, m, factor, j, k) NARROW(q, m->s##q[k % 2][pair_of(j, k)], factor, k)
+#define WORD(q, m, factor, j)                                                                                          \
+    (BYTE(q, m, factor, j, 0) | BYTE(q, m, factor, j, 1) | BYTE(q, m, factor, j, 2) | BYTE(q, m, factor, j, 3))
 
-INLINED void NAME(RULE, end_bytes)(size_t j, bool half_p, void *p, word *codes0, word *codes1, const held *n, float f0,
-                                   float f1, apply a, NAME(OF, step) h)
+/* Makes pair j, and returns the larger magnitudes of its new states as integers. */
+INLINED sizes NAME(RULE, make)(size_t j, bool half_p, const void *p, bool half_g, const void *g, pair t0, pair t1,
+                               apply a, NAME(OF, step) h, made *m)
 {
-    NAME(RULE, move)(pair_of(j, 0), half_p, p, n, a, h);
-    NAME(RULE, move)(pair_of(j, 2), half_p, p, n, a, h);
-    codes0[j] = WORD(0, n, f0, j);
-    (void)codes1, (void)f1;
-    WITH_S1(codes1[j] = WORD(1, n, f1, j));
+    const pair x = a.l2 != 0 ? pair_at(half_p, p, j) : (pair){0, 0};
+    const pairs n = NAME(RULE, of_pair)(pair_at(half_g, g, j), x, t0, t1, a, h);
+    m->s0[0][j] = n.s0.a, m->s0[1][j] = n.s0.b;
+    WITH_S1((m->s1[0][j] = n.s1.a, m->s1[1][j] = n.s1.b));
+    m->u[0][j] = n.u.a, m->u[1][j] = n.u.b;
+    return (sizes){size_of(n.s0, SQUARES & 1), size_of(n.s1, SQUARES >> 1 & 1)};
+}
+
+INLINED void NAME(RULE, move)(size_t j, bool half_p, void *p, const made *m, apply a)
+{
+    put_pair(half_p, p, j, NAME(RULE, moved)(pair_at(half_p, p, j), (pair){m->u[0][j], m->u[1][j]}, a));
 }
 
 INLINED void NAME(RULE, bytes)(bool half_p, void *restrict p, bool half_g, const void *restrict g,
-                               const word *restrict codes0, const word *restrict codes1, float *restrict scale0,
-                               float *restrict scale1, apply a, NAME(OF, step) h, held *n, const held *last,
-                               void *restrict lp, word *restrict l0, word *restrict l1)
+                               word *restrict codes0, word *restrict codes1, float *restrict scale0,
+                               float *restrict scale1, apply a, NAME(OF, step) h, made *m)
 {
-    const float c0 = *scale0, c1 = STATES > 1 ? *scale1 : 0, f0 = last->factor[0], f1 = last->factor[1];
-    uint32_t most0 = 0, most1 = 0; /* the largest magnitudes, as integers */
-    (void)c1, (void)most1;
+    const float c0 = *scale0, c1 = STATES > 1 ? *scale1 : 0;
+    float f0, f1 = 0; /* the factors that narrow the new states */
+    uint32_t most0 = 0, most1 = 0;
+    (void)c1;
     INDEPENDENT
     for (size_t j = 0; j < WORDS; j++) {
         const uint32_t w0 = codes0[j], w1 = STATES > 1 ? codes1[j] : 0;
-        const pair t0 = TWICE(0, w0, 0, c0), t1 = TWICE(1, w1, 0, c1), r0 = TWICE(0, w0, 2, c0),
-                   r1 = TWICE(1, w1, 2, c1);
-        NAME(RULE, begin)(pair_of(j, 0), half_p, p, half_g, g, t0, t1, a, h, n);
-        NAME(RULE, begin)(pair_of(j, 2), half_p, p, half_g, g, r0, r1, a, h, n);
-        most0 = larger_of(most0, larger_of(SIZE(0, n, j, 0), SIZE(0, n, j, 2)));
-        WITH_S1(most1 = larger_of(most1, larger_of(SIZE(1, n, j, 0), SIZE(1, n, j, 2))));
-        NAME(RULE, end_bytes)(j, half_p, lp, l0, l1, last, f0, f1, a, h);
+        const sizes x =
+            NAME(RULE, make)(pair_of(j, 0), half_p, p, half_g, g, TWICE(0, w0, 0, c0), TWICE(1, w1, 0, c1), a, h, m);
+        const sizes y =
+            NAME(RULE, make)(pair_of(j, 2), half_p, p, half_g, g, TWICE(0, w0, 2, c0), TWICE(1, w1, 2, c1), a, h, m);
+        most0 = larger_of(most0, larger_of(x.s0, y.s0));
+        most1 = larger_of(most1, larger_of(x.s1, y.s1));
     }
-    *scale0 = scale_of(most0, TOP(0), &n->factor[0]);
-    WITH_S1(*scale1 = scale_of(most1, TOP(1), &n->factor[1]));
+    *scale0 = scale_of(most0, TOP(0), &f0);
+    WITH_S1(*scale1 = scale_of(most1, TOP(1), &f1));
+    (void)f1;
+    INDEPENDENT
+    for (size_t j = 0; j < WORDS; j++) {
+        NAME(RULE, move)(pair_of(j, 0), half_p, p, m, a);
+        NAME(RULE, move)(pair_of(j, 2), half_p, p, m, a);
+        codes0[j] = WORD(0, m, f0, j);
+        WITH_S1(codes1[j] = WORD(1, m, f1, j));
+    }
 }
 
 /* ---- one quantum after another ---- */
@@ -196,65 +180,24 @@ INLINED void NAME(RULE, soon)(size_t k, bool half_p, const void *p, bool half_g,
         ask_for(s1, k, bytes, TO_WRITE);
 }
 
-INLINED void NAME(RULE, finish_as)(bool half_p, bool scaled, void *restrict p, word *restrict codes0,
-                                   word *restrict codes1, const held *n, apply a, NAME(OF, step) h)
-{
-    const float f0 = n->factor[0], f1 = n->factor[1];
-    if (scaled) {
-        INDEPENDENT
-        for (size_t j = 0; j < WORDS; j++)
-            NAME(RULE, end_bytes)(j, half_p, p, codes0, codes1, n, f0, f1, a, h);
-    } else {
-        INDEPENDENT
-        for (size_t j = 0; j < PAIRS; j++)
-            NAME(RULE, end_halves)(j, half_p, p, codes0, codes1, n, a, h);
-    }
-}
-
-/* The last quantum: by itself, as gcc finds what it vectorises in a function of this size, and not in the one that calls it. */
-static __attribute__((noinline)) void NAME(RULE, finish)(bool half_p, bool scaled, const held *n, apply a,
-                                                         NAME(OF, step) h)
-{
-#define FINISH(half_p, scaled) NAME(RULE, finish_as)(half_p, scaled, n->at.p, n->at.codes0, n->at.codes1, n, a, h)
-    if (half_p && scaled)
-        FINISH(true, true);
-    else if (half_p)
-        FINISH(true, false);
-    else if (scaled)
-        FINISH(false, true);
-    else
-        FINISH(false, false);
-#undef FINISH
-}
-
-/* n is whole quanta. What the first one finds to be ended goes nowhere. */
+/* n is whole quanta. */
 INLINED void NAME(RULE, run)(size_t n, bool half_p, void *p, bool half_g, const void *g, void *const *s,
                              void *const *scale, apply a, NAME(OF, step) h, bool all)
 {
     const size_t bytes = scale ? FASTLR_QUANTUM : 2 * FASTLR_QUANTUM;
-    held of[2], *now = &of[0], *last = &of[1];
-    float p_nowhere[FASTLR_QUANTUM] = {0};
-    word nowhere[2][PAIRS];
-    memset(last, 0, sizeof *last);
-    last->at = (place){p_nowhere, nowhere[0], nowhere[1]};
+    made m;
     for (size_t k = 0; k < n / FASTLR_QUANTUM; k++) {
         NAME(RULE, soon)(k, half_p, p, half_g, g, bytes, s[0], s[1], all);
+        void *const x = (char *)p + k * FASTLR_QUANTUM * (half_p ? 2 : 4);
         const void *const d = (const char *)g + k * FASTLR_QUANTUM * (half_g ? 2 : 4);
-        const place at = {(char *)p + k * FASTLR_QUANTUM * (half_p ? 2 : 4), (word *)((char *)s[0] + k * bytes),
-                          STATES > 1 ? (word *)((char *)s[1] + k * bytes) : NULL};
-        const place before = last->at;
+        word *const codes0 = (word *)((char *)s[0] + k * bytes);
+        word *const codes1 = STATES > 1 ? (word *)((char *)s[1] + k * bytes) : NULL;
         if (scale)
-            NAME(RULE, bytes)(half_p, at.p, half_g, d, at.codes0, at.codes1, (float *)scale[0] + k,
-                              STATES > 1 ? (float *)scale[1] + k : NULL, a, h, now, last, before.p, before.codes0,
-                              before.codes1);
+            NAME(RULE, bytes)(half_p, x, half_g, d, codes0, codes1, (float *)scale[0] + k,
+                              STATES > 1 ? (float *)scale[1] + k : NULL, a, h, &m);
         else
-            NAME(RULE, halves)(half_p, at.p, half_g, d, at.codes0, at.codes1, a, h, now, last, before.p, before.codes0,
-                               before.codes1);
-        now->at = at;
-        held *const ended = last;
-        last = now, now = ended;
+            NAME(RULE, halves)(half_p, x, half_g, d, codes0, codes1, a, h);
     }
-    NAME(RULE, finish)(half_p, scale, last, a, h);
 }
 
 static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const void *g, void *const *s,
@@ -283,7 +226,6 @@ static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const
 #undef TWICE
 #undef TOP
 #undef NARROW
-#undef SIZE
 #undef BYTE
 #undef WORD
 #undef AND_S1

@@ -7,7 +7,6 @@
  *     SQUARES   which states are never negative, a bit each: stored in 8 bits they have another code (store.h)
  *     PRECISE   which states stay float32 whatever they are asked to be: sums, means of parameters, what is subtracted
  *     FUSED     storage in fewer bits has a loop of its own: fused.h
- *     DIRECTION u is RULE_direction() of the new states and the step alone, where that is what takes long: fused.h puts it off
  *     STARTS    the first state begins as the parameter is before its first step
  *     ORIGIN    RULE() takes one more state after these, only read: the parameter as it was before its first step
  *     INPUT     RULE() takes one more array after the states, only read: a diagonal of the Hessian
@@ -326,7 +325,6 @@ static const fastlr_rule NAME(RULE, rule) = {
 #undef STATES
 #undef SQUARES
 #undef FUSED
-#undef DIRECTION
 #undef PRECISE
 #undef STARTS
 #undef STARTED

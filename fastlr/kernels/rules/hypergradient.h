@@ -80,7 +80,7 @@ PER_STEP adam_hd_step adam_hd_at(const adam_hd_hyper *o, int64_t t, pace *x)
 {
     const adam_hyper adam = {o->b1, o->b2, o->eps, 0};
     pace last = {.rate = 1};
-    const adam_step before = adam_at(&adam, t > 1 ? t - 1 : 1, &last); /* at t = 1 m is 0, and so is u */
+    const adam_step before = adam_at(&adam, t - 1, &last); /* of step 0 it is NaN, as 0 / 0 is with m = 0 */
     follow((pull){o->beta, o->additive}, x);
     return (adam_hd_step){adam_at(&adam, t, x), (real)last.rate, before.eps};
 }

@@ -15,10 +15,10 @@ typedef struct {
 
 PER_STEP laprop_step laprop_at(const laprop_hyper *o, int64_t t, pace *x)
 {
-    const double c2 = complement(o->b2, t), rate = x->rate, l = o->b1 * x->carry[0] + (1 - o->b1) * rate;
+    const double c2 = complement(o->b2, t), eta = x->rate, l = o->b1 * x->carry[0] + (1 - o->b1) * eta;
     x->carry[0] = l;
-    x->rate = l > 0 ? rate / l : 0;
-    return (laprop_step){(real)(1 - o->b1), (real)(1 - o->b2), (real)(rate * sqrt(c2)), positive(o->eps * sqrt(c2))};
+    x->rate = l > 0 ? eta / l : 0;
+    return (laprop_step){(real)(1 - o->b1), (real)(1 - o->b2), (real)(eta * sqrt(c2)), positive(o->eps * sqrt(c2))};
 }
 
 PER_ELEMENT out laprop(real g, real m, real v, laprop_step h)
