@@ -330,10 +330,10 @@ def sign_sgd(p, g, state, t, *, lr=1e-4, weight_decay=0.0):
 
 
 @rule
-def signum(p, g, state, t, *, lr=1e-4, beta=0.9, weight_decay=0.0):
+def signum(p, g, state, t, *, lr=1e-4, beta=0.9, weight_decay=0.0, cautious=False):
     """Bernstein et al. (2018), Algorithm 2."""
     m = beta * state.get("m", 0.0) + (1 - beta) * g
-    return p - decoupled(p, lr * np.sign(m), lr, weight_decay), {"m": m}
+    return p - decoupled(p, lr * caution(np.sign(m), g, cautious), lr, weight_decay), {"m": m}
 
 
 @rule
@@ -465,6 +465,7 @@ def adopt(
     clip_exponent=0.25,
     weight_decay=0.0,
     decoupled_weight_decay=False,
+    cautious=False,
 ):
     """Taniguchi et al. (2024), Algorithm 2, clipped; without a clip_exponent Algorithm 1."""
     (b1, b2), g = betas, g if decoupled_weight_decay else coupled(p, g, weight_decay)
@@ -476,7 +477,8 @@ def adopt(
         d = np.maximum(np.minimum(d, most), -most)
     m = b1 * state["m"] + (1 - b1) * d
     v = b2 * state["v"] + (1 - b2) * (g * g)
-    return p - decoupled(p, lr * m, lr, weight_decay if decoupled_weight_decay else 0), {"m": m, "v": v}
+    move = lr * caution(m, g, cautious)
+    return p - decoupled(p, move, lr, weight_decay if decoupled_weight_decay else 0), {"m": m, "v": v}
 
 
 @rule
@@ -492,6 +494,7 @@ def ademamix(
     eps=1e-8,
     weight_decay=0.0,
     t_alpha_beta3=None,
+    cautious=False,
 ):
     """Pagliardini et al. (2024), Algorithm 1 and the schedulers of its section 3, in the words of appendix A.1."""
     b1, b2, b3 = betas
@@ -504,7 +507,7 @@ def ademamix(
         b3 = fading(np.exp(1 / slow))
     m, v = moments(g, state, (b1, b2))
     n = b3 * state.get("n", 0.0) + (1 - b3) * g
-    move = lr * ((m / (1 - b1**t) + n * alpha) / (np.sqrt(v / (1 - b2**t)) + eps))
+    move = lr * caution((m / (1 - b1**t) + n * alpha) / (np.sqrt(v / (1 - b2**t)) + eps), g, cautious)
     return p - decoupled(p, move, lr, weight_decay), {"m": m, "n": n, "v": v}
 
 
@@ -566,11 +569,13 @@ def adan(
 
 
 @rule
-def qhm(p, g, state, t, *, lr=1e-3, momentum=0.999, nu=0.7, weight_decay=0.0, decoupled_weight_decay=False):
+def qhm(
+    p, g, state, t, *, lr=1e-3, momentum=0.999, nu=0.7, weight_decay=0.0, decoupled_weight_decay=False, cautious=False
+):
     """Ma & Yarats (2019), equations 3 and 4."""
     g = g if decoupled_weight_decay else coupled(p, g, weight_decay)
     b = fading(momentum) * state.get("b", 0.0) + (1 - momentum) * g
-    move = lr * (fading(nu) * b + (1 - nu) * g)
+    move = lr * caution(fading(nu) * b + (1 - nu) * g, g, cautious)
     return p - decoupled(p, move, lr, weight_decay if decoupled_weight_decay else 0), {"b": b}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import Number, nonnegative, optional, positive, three_betas
+from fastlr.hyper import Number, flag, nonnegative, optional, positive, three_betas
 from fastlr.optimizer import Optimizer, Options, Rate, given
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ class AdEMAMix(Optimizer):
     t_alpha_beta3 : float, optional
         Steps of warm-up T, usually all of training. With s = t/T < 1, α is s times `alpha`, and β has the half-life
         between those of β₁ and β₃, 1/ln β = (1−s)/ln β₁ + s/ln β₃. None starts with `alpha` and β₃.
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out, and the others divided by their share in
+        the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). The same in all groups; moves 12 bytes more.
 
     Notes
     -----
@@ -67,6 +70,7 @@ class AdEMAMix(Optimizer):
         "alpha": nonnegative,
         "eps": positive,
         "t_alpha_beta3": optional(nonnegative),
+        "cautious": flag,
     }
     decoupled = True
 
@@ -79,6 +83,7 @@ class AdEMAMix(Optimizer):
         eps: Number = 1e-8,
         weight_decay: Number = 0.0,
         t_alpha_beta3: Number | None = None,
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(**given(locals()))

@@ -73,6 +73,9 @@ class Signum(Optimizer):
         β in [0, 1).
     weight_decay : float, default 0
         λ ≥ 0, times the learning rate, taken off the parameters, as in the paper.
+    cautious : bool, default False
+        Whether elements of the step that point up the gradient are left out, and the others divided by their share in
+        the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). The same in all groups; moves 8 bytes more.
 
     Notes
     -----
@@ -95,7 +98,7 @@ class Signum(Optimizer):
 
     rule = "signum"
     states = ("m",)
-    hypers = {"beta": fraction}
+    hypers = {"beta": fraction, "cautious": flag}
     decoupled = True
 
     def __init__(
@@ -104,6 +107,7 @@ class Signum(Optimizer):
         lr: Rate = 1e-4,
         beta: Number = 0.9,
         weight_decay: Number = 0.0,
+        cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
         super().__init__(**given(locals()))

@@ -39,10 +39,19 @@ PER_ELEMENT out ademamix(real g, real m, real n, real v, ademamix_step h)
     m = average(m, g, h.a1);
     n = average(n, g, h.a3);
     v = average(v, square(g), h.a2);
-    return (out){.u = (m + h.k * n) / (root(v) + h.eps), .s0 = m, .s1 = n, .s2 = v};
+    const real both = m + h.k * n;
+    return (out){.u = both / (root(v) + h.eps), .s0 = m, .s1 = n, .s2 = v, .way = both};
 }
 
 #define RULE ademamix
 #define STATES 3
 #define SQUARES 4
+#include "../sweep.h"
+
+#define RULE ademamix_cautious
+#define OF ademamix
+#define STATES 3
+#define SQUARES 4
+#define CAUTIOUS
+#define HEADING way
 #include "../sweep.h"

@@ -35,3 +35,11 @@ PER_ELEMENT out adopt(real g, real m, real v, adopt_step h)
 #define STATES 2
 #define SQUARES 2
 #include "../sweep.h"
+
+#define RULE adopt_cautious
+#define OF adopt
+#define STATES 2
+#define SQUARES 2
+#define CAUTIOUS
+#define HEADING s0
+#include "../sweep.h"

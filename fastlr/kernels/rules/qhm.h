@@ -25,3 +25,9 @@ PER_ELEMENT out qhm(real g, real b, qhm_step h)
 #define RULE qhm
 #define STATES 1
 #include "../sweep.h"
+
+#define RULE qhm_cautious
+#define OF qhm
+#define STATES 1
+#define CAUTIOUS
+#include "../sweep.h"

@@ -62,6 +62,13 @@ PER_ELEMENT out signum(real g, real m, signum_step h)
 #define STATES 1
 #include "../sweep.h"
 
+#define RULE signum_cautious
+#define OF signum
+#define STATES 1
+#define CAUTIOUS
+#define HEADING s0
+#include "../sweep.h"
+
 typedef signum_hyper sign_sgd_hyper;
 typedef signum_step sign_sgd_step;
 #define sign_sgd_at signum_at
