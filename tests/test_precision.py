@@ -89,23 +89,18 @@ def at_offset(x, offset):
     return y
 
 
-def train(case, storage, n, *, steps=3, offset=0, cuts=(), **options):
-    """Parameters after some steps; `cuts` makes a list of the array."""
+def train(case, storage, n, *, steps=3, offset=0, **options):
+    """Parameters after some steps."""
     p, g, state = storage
     params = at_offset(stored(values(n, 1), p), offset)
-    parts = np.split(params, cuts) if cuts else params
-    opt = build(case, parts, lr=0.01, state_dtype=state, dtype="bfloat16", **options)
+    opt = build(case, params, lr=0.01, state_dtype=state, dtype="bfloat16", **options)
     for step in range(steps):
-        grads = at_offset(stored(values(n, 2 + step), g), (offset * 3) % 7)
-        extra = {}
-        if case.optimizer.informed:
-            extra["hessian"] = stored(np.abs(values(n, 9)), g)
-            extra["hessian"] = np.split(extra["hessian"], cuts) if cuts else extra["hessian"]
-        opt.step(np.split(grads, cuts) if cuts else grads, **extra)
+        extra = {"hessian": stored(np.abs(values(n, 9)), g)} if case.optimizer.informed else {}
+        opt.step(at_offset(stored(values(n, 2 + step), g), (offset * 3) % 7), **extra)
     return opt, params
 
 
-# ---- the same bits --------------------------------------------------------------------------------------------------
+# ---- the same bits: of all rules; test_stored_bits.py has what is done beside, and splits ----------------------------
 
 
 @every_pair
@@ -120,25 +115,6 @@ def test_bits_do_not_depend_on_instructions_threads_and_offset(case, storage):
         _core.set_threads(threads)
         opt, p = train(case, storage, n, offset=offset)
         assert bytes_of(opt, [p]) == expected, (isa, threads, offset)
-
-
-@pytest.mark.parametrize("options", [{}, {"rounding": "stochastic"}, {"rounding": "kahan"}, {"master": "split"},
-                                     {"master": "float32"}, {"ema": 0.9}], ids=str)  # fmt: skip
-@pytest.mark.parametrize("state", ["float32", "bfloat16"])
-def test_bits_do_not_depend_on_how_parameters_are_cut(options, state):
-    case = ADAMW
-    n = 3 * BLOCK + 333
-    _, whole = train(case, ("bfloat16", "bfloat16", state), n, **options)
-    for cuts in ([1], [7, 300, 4097], [BLOCK, 2 * BLOCK]):
-        _, parts = train(case, ("bfloat16", "bfloat16", state), n, cuts=cuts, **options)
-        np.testing.assert_array_equal(parts, whole)
-
-
-def test_bits_of_8_bit_state_do_not_depend_on_cuts_at_whole_blocks():
-    case = ADAMW
-    _, whole = train(case, ("float32", "float32", "int8"), 4 * BLOCK)
-    _, parts = train(case, ("float32", "float32", "int8"), 4 * BLOCK, cuts=[BLOCK, 2 * BLOCK, 3 * BLOCK])
-    np.testing.assert_array_equal(parts, whole)
 
 
 @pytest.mark.parametrize("n", [1, 255, 256, 257, BLOCK - 1, BLOCK, BLOCK + 1, BLOCK + 255, 2 * BLOCK + 17])
