@@ -29,6 +29,9 @@ STORAGES = [
     ("bfloat16", "bfloat16", "bfloat16"),
     ("bfloat16", "bfloat16", "int8"),
     ("float16", "float16", "float32"),
+    ("float16", "float16", "bfloat16"),
+    ("float16", "float16", "int8"),
+    ("bfloat16", "float32", "int8"),
 ]
 NARROW = [case for case in CASES if case.optimizer.narrows]
 

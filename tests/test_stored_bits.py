@@ -1,7 +1,7 @@
 """Numbers in fewer bits, with whatever a step does beside: the same bits for any instruction set, thread count, offset
 and split, and no byte beyond the buffers.
 
-`master="float32"` with `copy_to` is not among the combinations: what is copied then is another matter.
+`master="float32"` with `copy_to` is not among the combinations until what that copies is mended.
 """
 
 from __future__ import annotations
