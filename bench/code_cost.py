@@ -14,11 +14,15 @@ f32, i32, u8 = np.float32, np.int32, np.uint8
 
 
 class Number(NamedTuple):
-    """One number: its code, and the number of a code; the largest of a block is `top`, by its scale."""
+    """One number: its code, and the number of a code; the largest of a block is `top`, by its scale.
+
+    Signed ones have a code of magnitudes below 128, and a bit for the sign.
+    """
 
     encode: Callable[[Any], Any]
     decode: Callable[[Any], Any]
     top: float
+    signed: bool = False
 
 
 def linear() -> Number:
@@ -100,29 +104,31 @@ def denormal_float(exponent: int, mantissa: int, values: Array) -> Number:
     return Number(encode, table(values * top), top)
 
 
-def signed(of: Number) -> Number:
-    """A code of magnitudes below 128, and a bit for the sign."""
-    encode, decode = jitted(of.encode), jitted(of.decode)
-
-    def with_sign(y: Any) -> Any:
+def with_sign(encode: Callable[[Any], Any], decode: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], ...]:
+    def encode_signed(y: Any) -> Any:
         return u8(encode(abs(y)) | (u8(128) if y < 0 else u8(0)))
 
-    def number(c: Any) -> Any:
+    def decode_signed(c: Any) -> Any:
         x = decode(u8(c & u8(127)))
         return -x if c & u8(128) else x
 
-    return Number(with_sign, number, of.top)
+    return encode_signed, decode_signed
 
 
-def jitted(f: Callable[..., Any]) -> Any:
-    import numba
-
-    return numba.njit(error_model="numpy")(f)
+def functions(number: Number, compiled: Callable[[Any], Any]) -> tuple[Callable[[Any], Any], ...]:
+    """Both, each function `compiled` before another calls it."""
+    both = compiled(number.encode), compiled(number.decode)
+    if number.signed:
+        both = tuple(map(compiled, with_sign(*both)))
+    return both
 
 
 def nanoseconds(number: Number) -> float:
     """For one element of a state: decoding, an average with something else, and encoding; the best of several runs."""
-    encode, decode = jitted(number.encode), jitted(number.decode)
+    import numba
+
+    jitted = numba.njit(error_model="numpy")
+    encode, decode = functions(number, jitted)
 
     def step(x: Array, codes: Array, scale: Any, factor: Any, times: int) -> None:
         for _ in range(times):

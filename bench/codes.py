@@ -74,7 +74,7 @@ def of_values(values: Array, number: Number, by: Rounding = np.asarray) -> Code:
 def of_magnitudes(values: Array, number: Number, by: Rounding = np.asarray) -> Code:
     """128 magnitudes, the least of them 0, of either sign."""
     nearest = mapped(values, by)
-    return Code(scaled(lambda x: np.copysign(nearest(np.abs(x)), x)), code_cost.signed(number))
+    return Code(scaled(lambda x: np.copysign(nearest(np.abs(x)), x)), number._replace(signed=True))
 
 
 def powers(count: int) -> Array:

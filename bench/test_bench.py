@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastlr
-from bench import clock, codes, compare, engines, quality, readme
+from bench import clock, code_cost, codes, compare, engines, quality, readme
 from bench.cases import RULES, Case, Data, parse_size
 from bench.check import FACTORS, OF_PATH, excess, norm_error, verify
 from bench.clock import Times
@@ -212,20 +212,21 @@ def states(n, signed):
 @pytest.mark.parametrize(("pair", "which"), [(pair, k) for pair in codes.PAIRS for k in (0, 1)])
 def test_what_is_timed_is_the_code_that_is_tried(pair, which):
     """But for a few numbers halfway between two codes of a logarithmic one, whose polynomial is not exact."""
-    pytest.importorskip("numba")
     code = codes.PAIRS[pair][which]
     x = states(16 * codes.BLOCK, which == 0)
     kept = code.stored(x)[: 3 * codes.BLOCK]
     scale = np.abs(x).reshape(-1, codes.BLOCK).max(1).repeat(codes.BLOCK)[: kept.size]
-    number, top = code.number, np.float32(code.number.top)
-    found = [number.decode(number.encode(y * top)) for y in x[: kept.size] / scale]
+    encode, decode = code_cost.functions(code.number, lambda f: f)
+    top = np.float32(code.number.top)
+    found = [decode(encode(y * top)) for y in x[: kept.size] / scale]
     same = np.isclose(np.float32(found) / top * scale, kept, rtol=1e-6, atol=0)
     assert same.mean() > (0.99 if "log" in pair else 0.999999)
 
 
-def test_codes_are_timed():
+@pytest.mark.parametrize("pair", ["linear, float 4+4 above 0 (fastlr's)", "log, log above 0"])
+def test_codes_are_timed(pair):
     pytest.importorskip("numba")
-    assert float(codes.cost(codes.PAIRS["linear, float 4+4 above 0 (fastlr's)"])) > 0
+    assert float(codes.cost(codes.PAIRS[pair])) > 0
 
 
 def test_fastlrs_code_is_what_an_optimizer_keeps():
