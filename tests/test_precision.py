@@ -548,9 +548,10 @@ def test_8_bits_are_the_code_that_is_described(isa, squares):
     _core.use_isa(isa)
     blocks = np.concatenate([values(2 * BLOCK, 3, spread) for spread in (0.5, 4, 9)]).reshape(-1, 256)
     blocks[3], blocks[4, 1:], blocks[5] = 0, 0, 1e-36
-    blocks[6] = np.arange(256) / np.float32(64)  # many ties
-    x = np.square(blocks) if squares else blocks
-    factor, scale = code_of(x, 1.9375 if squares else 127)
+    x, top = (np.square(blocks), 1.9375) if squares else (blocks, 127)
+    halfway = np.arange(256) / 64 if squares else np.arange(256) - 127.5
+    x[6] = np.clip(halfway, -top, top)  # the largest is the top: these are their own codes, and there are ties
+    factor, scale = code_of(x, top)
     y = x * factor
     if squares:
         exponent = np.frexp(y)[1]
