@@ -67,6 +67,7 @@ PER_ELEMENT sums lamb_survey(real g, real p, real m, real v, lamb_step h)
 #define SQUARES 2
 #define SEES_P
 #define SURVEY 2
+#define READS 4
 #define SCOPE FASTLR_TENSOR
 #include "../sweep.h"
 
@@ -118,5 +119,6 @@ PER_ELEMENT sums lamb_cautious_survey(real g, real p, real m, real v, lamb_step 
 #define SQUARES 2
 #define SEES_P
 #define SURVEY 4
+#define READS 4
 #define SCOPE FASTLR_TENSOR
 #include "../sweep.h"
