@@ -112,16 +112,10 @@ def optimizer_of(rule: type[Rule]) -> Any:
     return _own(rule)
 
 
-class AMSGradW(fastlr.AMSGrad):
-    """As ``torch.optim.AdamW(amsgrad=True)`` has it: fastlr's own has the decay in the gradient."""
-
-    decoupled = True
-
-
 def _adam(group: Mapping[str, Any]) -> type[Rule]:
-    if group["decoupled_weight_decay"]:
-        return AMSGradW if group["amsgrad"] else fastlr.AdamW
-    return fastlr.AMSGrad if group["amsgrad"] else fastlr.Adam
+    if group["amsgrad"]:
+        return fastlr.AMSGrad
+    return fastlr.AdamW if group["decoupled_weight_decay"] else fastlr.Adam
 
 
 Adam = _optimizer("Adam", _adam, {**MOMENTS, "x": "max_exp_avg_sq"})
