@@ -369,9 +369,9 @@ def prodigy(id, kwargs):
     return Case(id, *call, bad=PRODIGY_BAD, numbers=("d", "r", "most"), scope="model")
 
 
-def madgrad(id, kwargs):
+def madgrad(id, kwargs, optax=None):
     function = fastlr.functional.madgrad
-    return Case(id, fastlr.MADGRAD, kwargs, reference.madgrad, function, bad=MADGRAD_BAD, mixes=True)
+    return Case(id, fastlr.MADGRAD, kwargs, reference.madgrad, function, optax=optax, bad=MADGRAD_BAD, mixes=True)
 
 
 TUNING = {"s_init": 0.5, "s_decay": 0.1, "eps": 0.01}
@@ -529,8 +529,9 @@ def sign_sgd(id, kwargs, optax=None):
     return Case(id, fastlr.SignSGD, kwargs, reference.sign_sgd, fastlr.functional.sign_sgd, optax=optax, bad=EVERY)
 
 
-def signum(id, kwargs):
-    return Case(id, fastlr.Signum, kwargs, reference.signum, fastlr.functional.signum, bad=SIGNUM_BAD)
+def signum(id, kwargs, optax=None):
+    function = fastlr.functional.signum
+    return Case(id, fastlr.Signum, kwargs, reference.signum, function, optax=optax, bad=SIGNUM_BAD)
 
 
 def lion(id, kwargs, optax=None):
@@ -685,8 +686,12 @@ CASES = (
     ademamix("AdEMAMix-warmup-no_average", {"betas": (0.0, 0.9, 0.99), "t_alpha_beta3": 100.0}),
     ademamix("AdEMAMix-warmups", {"betas": (0.8, 0.9, 0.999), "alpha_warmup": 9.0, "beta3_warmup": 17.0}),
     ademamix("AdEMAMix-warmup-alone", {"betas": (0.8, 0.9, 0.999), "t_alpha_beta3": 17.0, "alpha_warmup": 0.0}),
-    madgrad("MADGRAD", {}),
-    madgrad("MADGRAD-decay-odd", {"momentum": 0.6, "eps": 0.01, "weight_decay": 0.1}),
+    madgrad("MADGRAD", {}, ("madgrad", {})),
+    madgrad(
+        "MADGRAD-decay-odd",
+        {"momentum": 0.6, "eps": 0.01, "weight_decay": 0.1},
+        ("madgrad", {"momentum": 0.6, "eps": 0.01, "weight_decay": 0.1}),
+    ),
     madgrad("MADGRAD-decoupled", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
     madgrad("MADGRAD-no_momentum", {"momentum": 0.0, "eps": 1e-3}),
     mechanic_adamw("Mechanic-AdamW", {}),
@@ -756,7 +761,7 @@ CASES = (
     sophia("Sophia-every_other", {"weight_decay": 0.3, "eps": 0.1, "rho": 1.0}, every=2),
     sign_sgd("SignSGD", {}, ("sign_sgd", {})),
     sign_sgd("SignSGD-decay", {"weight_decay": 0.1}),
-    signum("Signum", {}),
+    signum("Signum", {}, ("signum", {})),
     signum("Signum-decay-odd", {"beta": 0.4, "weight_decay": 0.1}),
     lion("Lion", {}, ("lion", {"b1": 0.9, "b2": 0.99, "weight_decay": 0.0})),
     lion(

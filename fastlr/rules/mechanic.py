@@ -60,8 +60,9 @@ def mechanize(
     `fastlr.functional.mechanize` makes the function of one update of an array.
 
     The same update as the authors' ``mechanic_pytorch.mechanize`` with ``store_delta=True`` up to rounding, but for the
-    decay: p is that of before the step here, as in the paper, and that of after it there. optax keeps no δ. Moves 32
-    bytes more a float32 parameter: one read of g, p and δ for the sums, and p, δ and x₀ after the step.
+    decay: p is that of before the step here, as in the paper, and that of after it there. optax keeps no δ, takes h no
+    larger than m for r, and starts m at 0. Moves 32 bytes more a float32 parameter: one read of g, p and δ for the
+    sums, and p, δ and x₀ after the step.
 
     Examples
     --------
