@@ -62,6 +62,7 @@ class MADGRAD(Optimizer):
     """
 
     rule = "madgrad"
+    tunable = False
     states = ("s", "v", "x0")
     hypers = {"momentum": fraction, "eps": positive, "decoupled_weight_decay": flag}
     decoupled = "decoupled_weight_decay"

@@ -42,7 +42,9 @@ def mechanize(
     Parameters
     ----------
     cls : type of optimizer
-        One that keeps no point beside p and finds no rate itself: there δ would not be what it takes it for.
+        One that keeps no point beside p, as dual averages and means of p are, and finds no rate itself: there δ would
+        not be what it takes it for. So not `ASGD`, `DAdaptAdam`, `DAdaptSGD`, `DoG`, `DoWG`, `FTRL`, `LDoG`, `MADGRAD`,
+        `Prodigy`, `AdamHD`, `SGDHD`, `ScheduleFreeAdamW` or `ScheduleFreeSGD`; nor those with rows alone.
     betas : tuple of float, default (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
         β, each in [0, 1): over how many steps what was found is forgotten. One to eight.
     s_init : float, default 1e-8
@@ -82,6 +84,11 @@ def mechanize(
         raise TypeError(f"cls must be a class of optimizers, such as fastlr.AdamW, got {cls!r}")
     if cls.per_row or issubclass(cls, _Mechanized):
         raise TypeError(f"cls must be a class of optimizers that step whole and are not mechanized, got {cls.__name__}")
+    if not cls.tunable:
+        raise TypeError(
+            f"cls must keep no point beside the parameters and find no rate itself, got {cls.__name__}; "
+            "use it as it is, or mechanize another, such as fastlr.SGD or fastlr.AdamW"
+        )
     tuning = (
         _betas("betas", betas),
         positive("s_init", s_init),
