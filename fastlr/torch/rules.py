@@ -40,14 +40,14 @@ def _class(
     ours = [x for x in inspect.signature(Step.__init__).parameters.values() if x.kind is x.KEYWORD_ONLY]
     signature = inspect.Signature([*arguments, *ours])
     step = Informed if rule is not None and rule.informed else Step
-    return type(name, (step, base), {"__doc__": doc, "__module__": __name__, "__signature__": signature, "row": row})
+    own = {"__doc__": doc, "__module__": __name__, "__signature__": signature, "row": row, "own": base is Own}
+    return type(name, (step, base), own)
 
 
 class Own(torch.optim.Optimizer):
     """A rule that torch does not have, as the base class of its optimizer."""
 
     __signature__: inspect.Signature
-    own = True
 
     def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
         given = type(self).__signature__.bind(params, *args, **kwargs)
