@@ -1789,8 +1789,9 @@ cdef class Stepper:
         is written, one step more in the count, the same bits for any instruction set and number of threads.
 
         A row may occur any number of times. Its gradients are added first, in float64 and in the order in which they
-        occur, and the sum is rounded to their dtype once: so the order of different rows changes no bit. The rule,
-        clipping and `nonfinite` see the sum.
+        occur, and the sum is rounded to their dtype once: so the order of different rows changes no bit. Each addition
+        rounds to float64, which has 29 bits more than float32: of float32 gradients the sum is nearly always the exact
+        one rounded, of float64 ones it is off as sums in float64 are. The rule, clipping and `nonfinite` see the sum.
 
         Weight decay reaches a row when it is given, and only then (torch refuses decay with sparse gradients). The
         same holds for what a rule lets fade at every step: b of `SGD` with momentum (torch moves all rows then), m and
