@@ -253,9 +253,9 @@ def ask_for_all(bint all):
 def rule_info(str name):
     """What a kernel does, from its entry in the table: a dict of counts.
 
-    "states" and "inputs" are buffers beside parameters and gradients, "passes" reads of the gradients in a step after the
-    first, and "accesses" numbers read or written an element: times the size of one, the bytes that it moves. Decay in the
-    gradient is one more in a read before the step. Of a rule for rows it is those of rows given.
+    "states" and "inputs" are buffers beside parameters and gradients, "passes" reads of the gradients in a step after
+    the first, and "accesses" numbers read or written an element: times the size of one, the bytes that it moves. Decay
+    in the gradient is one more in a read before the step. Of a rule for rows it is those of rows given.
     """
     cdef const fastlr_rule *rule = fastlr_find_rows(name.encode(), FASTLR_F32)
     if rule == NULL:
