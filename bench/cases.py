@@ -17,7 +17,8 @@ Array = npt.NDArray[Any]
 class Rule:
     """`function` is the reference's name for it; `hyper` is in torch's words; `states` counts its state buffers.
 
-    `origin`: it reads where training began, too. The floor has as many buffers.
+    `origin`: it reads where training began, too; `informed`: a diagonal of the Hessian, which is the gradient of the
+    first step in another place. The floor has as many buffers.
     """
 
     function: str
@@ -25,6 +26,7 @@ class Rule:
     hyper: dict[str, Any]
     survey: int = 0  # buffers that are read once more, before the step, for sums over the tensor
     origin: bool = False
+    informed: bool = False
     whole: bool = False  # what it does to an element depends on all others
     matrix: bool = False  # it sees a matrix, as nearly square as the size allows
 
@@ -38,6 +40,8 @@ RULES = {
     "nesterov": Rule("sgd", 1, {"lr": 1e-2, "momentum": 0.9, "nesterov": True}),
     "adagrad": Rule("adagrad", 1, {"lr": 1e-2, "eps": 1e-10}),
     "rmsprop": Rule("rmsprop", 1, _RMSPROP),
+    "rmsprop_momentum": Rule("rmsprop", 2, {**_RMSPROP, "momentum": 0.9}),
+    "rmsprop_centered": Rule("rmsprop", 2, {**_RMSPROP, "centered": True}),
     "rmsprop_centered_momentum": Rule("rmsprop", 3, {**_RMSPROP, "momentum": 0.9, "centered": True}),
     "adam": Rule("adam", 2, _ADAM),
     "adamw": Rule("adamw", 2, {**_ADAM, "weight_decay": 0.1}),
@@ -50,6 +54,8 @@ RULES = {
     "ftrl": Rule("ftrl", 2, {"lr": 0.1, "beta": 1.0, "l1": 0.01}),
     "schedule_free_sgd": Rule("schedule_free_sgd", 1, {"lr": 1e-1, "momentum": 0.9}),
     "schedule_free_adamw": Rule("schedule_free_adamw", 2, {**_ADAM, "lr": 2.5e-3, "weight_decay": 0.1}),
+    "adahessian": Rule("adahessian", 2, {"lr": 0.15, "betas": (0.9, 0.999), "eps": 1e-4}, informed=True),
+    "sophia": Rule("sophia", 2, {"lr": 1e-2, "betas": (0.965, 0.99), "rho": 0.04}, informed=True),
     "adan": Rule("adan", 4, {"lr": 1e-3, "betas": (0.98, 0.92, 0.99), "eps": 1e-8}),
     "ademamix": Rule(
         "ademamix", 3, {"lr": 1e-3, "betas": (0.9, 0.999, 0.9999), "alpha": 5.0, "eps": 1e-8, "weight_decay": 0.1}
@@ -113,7 +119,8 @@ class Case:
     @property
     def nbytes(self) -> int:
         """Bytes that must be moved: the gradient read, parameters and state read and written; what a survey reads."""
-        buffers = 3 + 2 * self.spec.states + self.spec.survey + self.spec.origin
+        read = self.spec.survey + self.spec.origin + self.spec.informed
+        buffers = 3 + 2 * self.spec.states + read
         return self.size * np.dtype(self.dtype).itemsize * buffers
 
     def __str__(self) -> str:

@@ -51,10 +51,11 @@ def _expected(rule: str, size: int, dtype: str, norm: Callable[[Array], float] |
         return exact(x) if norm is None else norm(x.astype(dtype)) / math.sqrt(x.size)
 
     exact = reference.rms
+    given = {"hessian": g.astype(np.float64)} if case.spec.informed else {}
     for t, factor in enumerate(factors(case), start=1):
         before = p
         with mock.patch.object(reference, "rms", rms):
-            p, state = update(before, factor * g.astype(np.float64), state, t, **case.hyper)
+            p, state = update(before, factor * g.astype(np.float64), state, t, **case.hyper, **given)
         path += np.abs(p - before)
         ulp = np.maximum(ulp, np.spacing(np.abs(p).astype(dtype)))
     return p.reshape(-1), (OF_PATH[dtype] * path + ULPS * ulp).reshape(-1)

@@ -34,11 +34,12 @@ class Floor(Engine):
     def setup(self, case: Case, p: Array, g: Array) -> Step:
         fastlr.set_num_threads(case.threads)
         self.place(p, g)
-        count = case.spec.states + case.spec.origin
+        only_read = case.spec.origin or case.spec.informed
+        count = case.spec.states + only_read
         states = {f"s{k}": [allocate(p.size, p.dtype)] for k in range(count)}
         piece = (0, 0, p.size, 0)
         plan = _core.Plan(
-            f"floor_{case.spec.states}" + "_origin" * case.spec.origin, p.dtype.char, [self.p], [""], states, [piece], 1
+            f"floor_{case.spec.states}" + "_origin" * only_read, p.dtype.char, [self.p], [""], states, [piece], 1
         )
         plan.set_group(0, Case("sgd", 1).hyper["lr"], 0.0, 0.0, ())
         step, grads = plan.step, (self.g,)

@@ -253,8 +253,9 @@ def ask_for_all(bint all):
 def rule_info(str name):
     """What a kernel does, from its entry in the table: a dict of counts.
 
-    "states" and "inputs" are buffers beside parameters and gradients, "passes" reads of the gradients in one step, and
-    "accesses" numbers read or written an element, at most: times the size of one, the bytes that a step moves.
+    "states" and "inputs" are buffers beside parameters and gradients, "passes" reads of the gradients in a step after
+    the first, and "accesses" numbers read or written an element: times the size of one, the bytes that it moves. Decay
+    in the gradient is one more in a read before the step. Of a rule for rows it is those of rows given.
     """
     cdef const fastlr_rule *rule = fastlr_find_rows(name.encode(), FASTLR_F32)
     if rule == NULL:
@@ -1788,8 +1789,9 @@ cdef class Stepper:
         is written, one step more in the count, the same bits for any instruction set and number of threads.
 
         A row may occur any number of times. Its gradients are added first, in float64 and in the order in which they
-        occur, and the sum is rounded to their dtype once: so the order of different rows changes no bit. The rule,
-        clipping and `nonfinite` see the sum.
+        occur, and the sum is rounded to their dtype once: so the order of different rows changes no bit. Each addition
+        rounds to float64, which has 29 bits more than float32: of float32 gradients the sum is nearly always the exact
+        one rounded, of float64 ones it is off as sums in float64 are. The rule, clipping and `nonfinite` see the sum.
 
         Weight decay reaches a row when it is given, and only then (torch refuses decay with sparse gradients). The
         same holds for what a rule lets fade at every step: b of `SGD` with momentum (torch moves all rows then), m and

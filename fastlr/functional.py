@@ -29,6 +29,7 @@ from fastlr.buffers import Array, param_array
 from fastlr.groups import Group
 from fastlr.hyper import flag, nonnegative, positive
 from fastlr.optimizer import Optimizer
+from fastlr.plain import overrides
 from fastlr.rules.adabelief import AdaBelief
 from fastlr.rules.adadelta import Adadelta
 from fastlr.rules.adafactor import Adafactor
@@ -182,9 +183,16 @@ def _function(name: str, cls: type[Optimizer]) -> Callable[..., None]:
 
     update.__name__ = update.__qualname__ = name
     update.rule = cls  # type: ignore[attr-defined]
-    update.__doc__ = f"`{cls.__name__}`: p{''.join(f', {key}' for key in buffers)} are updated."
+    updated = [*buffers, *(["numbers"] if _carries(cls) else [])]
+    update.__doc__ = f"`{cls.__name__}`: p{''.join(f', {key}' for key in updated)} are updated."
     update.__signature__ = _signature(update, cls, buffers, defaults)  # type: ignore[attr-defined]
     return update
+
+
+def _carries(cls: type[Optimizer]) -> bool:
+    """Whether the rule keeps numbers from step to step."""
+    own = getattr(cls, "carried", None)  # of a class that fastlr.rule made
+    return bool(_core.carried(cls.rule)[0] if own is None else own) or hasattr(cls, "_tuning")
 
 
 def _signature(
@@ -193,9 +201,15 @@ def _signature(
     kind, plain = inspect.Parameter, inspect.signature(update).parameters
     none = {key: None for key in cls.optional_states}
     state = [kind(key, kind.POSITIONAL_OR_KEYWORD, default=none.get(key, kind.empty)) for key in buffers]
+    inputs = [plain["step"]]
+    if cls.informed is not None and not overrides(cls, "derived"):
+        needed = _core.rule_info(cls.rule)["inputs"] > 0
+        inputs.append(plain["hessian"].replace(default=kind.empty if needed else None))
+    if _carries(cls):
+        inputs.append(plain["numbers"].replace(default=kind.empty))
     hyper = [kind(name, kind.KEYWORD_ONLY, default=x) for name, x in defaults.items()]
     options = [plain[name] for name in ("maximize", "grad_scale", "zero_grads", *(["rows"] if cls.by_rows else []))]
-    return inspect.Signature([plain["p"], plain["g"], *state, plain["step"], *hyper, *options])
+    return inspect.Signature([plain["p"], plain["g"], *state, *inputs, *hyper, *options])
 
 
 def _numbers(numbers: Any, count: int) -> Array:

@@ -141,6 +141,8 @@ class Optimizer(_core.Stepper, Saved, ABC):
     """States with one value for each row of a table: "number", of the parameters' dtype, or "count", an int64."""
     narrows: ClassVar[bool] = True
     """Whether parameters, gradients and state may be stored in fewer bits than float32."""
+    tunable: ClassVar[bool] = True
+    """Whether its steps may be scaled after it, by `mechanize`: it keeps no other point than p, and finds no rate."""
     informed: ClassVar[str | None] = None
     """The kernel of a step that is given an input beside the gradients."""
 

@@ -161,6 +161,8 @@ ADEMAMIX_BAD = (
     *THREE_BETAS,
     ({"alpha": -1.0}, ValueError, "alpha must be finite and >= 0, got -1.0"),
     ({"t_alpha_beta3": -1}, ValueError, "t_alpha_beta3 must be finite and >= 0, got -1"),
+    ({"alpha_warmup": -1}, ValueError, "alpha_warmup must be finite and >= 0, got -1"),
+    ({"beta3_warmup": "1"}, TypeError, "beta3_warmup must be a real number, got '1'"),
 )
 NADAM_BAD = (
     *EVERY,
@@ -203,7 +205,14 @@ LARS_BAD = (
     ({"always_adapt": 1}, TypeError, "always_adapt must be True or False, got 1"),
 )
 AVERAGING_BAD = (({"grad_averaging": 1}, TypeError, "grad_averaging must be True or False, got 1"),)
-LAMB_BAD = (*EVERY, *EPS, *BETAS, *AVERAGING_BAD, *LARS_BAD[-2:])
+LAMB_BAD = (
+    *EVERY,
+    *EPS,
+    *BETAS,
+    *AVERAGING_BAD,
+    *LARS_BAD[-2:],
+    ({"bias_correction": 0}, TypeError, "bias_correction must be True or False, got 0"),
+)
 NOVOGRAD_BAD = (*EVERY, *EPS, *BETAS, *AVERAGING_BAD)
 DOWG_BAD = (*EVERY, *EPS)
 DOG_BAD = (
@@ -286,7 +295,7 @@ def adamw(id, kwargs, optax=None):
 def amsgrad(id, kwargs):
     # optax takes the maximum of the corrected second moment.
     torch = None if "eps_mode" in kwargs else ("Adam", {**kwargs, "amsgrad": True})
-    return Case(id, fastlr.AMSGrad, kwargs, reference.amsgrad, fastlr.functional.amsgrad, torch, MOMENTS, bad=ADAM_BAD)
+    return Case(id, fastlr.AMSGrad, kwargs, reference.amsgrad, fastlr.functional.amsgrad, torch, MOMENTS, bad=RADAM_BAD)
 
 
 def adadelta(id, kwargs, optax=None):
@@ -360,9 +369,9 @@ def prodigy(id, kwargs):
     return Case(id, *call, bad=PRODIGY_BAD, numbers=("d", "r", "most"), scope="model")
 
 
-def madgrad(id, kwargs):
+def madgrad(id, kwargs, optax=None):
     function = fastlr.functional.madgrad
-    return Case(id, fastlr.MADGRAD, kwargs, reference.madgrad, function, bad=MADGRAD_BAD, mixes=True)
+    return Case(id, fastlr.MADGRAD, kwargs, reference.madgrad, function, optax=optax, bad=MADGRAD_BAD, mixes=True)
 
 
 TUNING = {"s_init": 0.5, "s_decay": 0.1, "eps": 0.01}
@@ -456,6 +465,7 @@ def informed(id, optimizer, kwargs, every, update, function, bad):
     def reference(p, g, state, t, **hyper):
         return update(p, g, state, t, hessian=None if (t - 1) % every else curvature(g), **hyper)
 
+    @functools.wraps(function)
     def call(p, g, *state, step, **named):
         function(p, g, *state, step=step, hessian=None if (step - 1) % every else curvature(g), **named)
 
@@ -519,8 +529,9 @@ def sign_sgd(id, kwargs, optax=None):
     return Case(id, fastlr.SignSGD, kwargs, reference.sign_sgd, fastlr.functional.sign_sgd, optax=optax, bad=EVERY)
 
 
-def signum(id, kwargs):
-    return Case(id, fastlr.Signum, kwargs, reference.signum, fastlr.functional.signum, bad=SIGNUM_BAD)
+def signum(id, kwargs, optax=None):
+    function = fastlr.functional.signum
+    return Case(id, fastlr.Signum, kwargs, reference.signum, function, optax=optax, bad=SIGNUM_BAD)
 
 
 def lion(id, kwargs, optax=None):
@@ -626,6 +637,7 @@ CASES = (
     adamw("AdamW-no_decay", {"weight_decay": 0.0}, ("adamw", {"weight_decay": 0.0})),
     amsgrad("AMSGrad", {}),
     amsgrad("AMSGrad-decay-odd", {"betas": (0.8, 0.5), "eps": 0.01, "weight_decay": 0.1}),
+    amsgrad("AMSGrad-decoupled", {"betas": (0.8, 0.5), "weight_decay": 0.1, "decoupled_weight_decay": True}),
     amsgrad("AMSGrad-keras", {"betas": (0.8, 0.5), "eps": 0.01, "eps_mode": "keras"}),
     adadelta("Adadelta", {}, ("adadelta", {"rho": 0.9, "eps": 1e-6})),
     adadelta("Adadelta-decay-odd", {"rho": 0.3, "eps": 0.01, "weight_decay": 0.1}),
@@ -672,8 +684,14 @@ CASES = (
     ),
     ademamix("AdEMAMix-warmup", {"betas": (0.8, 0.9, 0.999), "t_alpha_beta3": 17.0}),
     ademamix("AdEMAMix-warmup-no_average", {"betas": (0.0, 0.9, 0.99), "t_alpha_beta3": 100.0}),
-    madgrad("MADGRAD", {}),
-    madgrad("MADGRAD-decay-odd", {"momentum": 0.6, "eps": 0.01, "weight_decay": 0.1}),
+    ademamix("AdEMAMix-warmups", {"betas": (0.8, 0.9, 0.999), "alpha_warmup": 9.0, "beta3_warmup": 17.0}),
+    ademamix("AdEMAMix-warmup-alone", {"betas": (0.8, 0.9, 0.999), "t_alpha_beta3": 17.0, "alpha_warmup": 0.0}),
+    madgrad("MADGRAD", {}, ("madgrad", {})),
+    madgrad(
+        "MADGRAD-decay-odd",
+        {"momentum": 0.6, "eps": 0.01, "weight_decay": 0.1},
+        ("madgrad", {"momentum": 0.6, "eps": 0.01, "weight_decay": 0.1}),
+    ),
     madgrad("MADGRAD-decoupled", {"weight_decay": 0.1, "decoupled_weight_decay": True}),
     madgrad("MADGRAD-no_momentum", {"momentum": 0.0, "eps": 1e-3}),
     mechanic_adamw("Mechanic-AdamW", {}),
@@ -743,7 +761,7 @@ CASES = (
     sophia("Sophia-every_other", {"weight_decay": 0.3, "eps": 0.1, "rho": 1.0}, every=2),
     sign_sgd("SignSGD", {}, ("sign_sgd", {})),
     sign_sgd("SignSGD-decay", {"weight_decay": 0.1}),
-    signum("Signum", {}),
+    signum("Signum", {}, ("signum", {})),
     signum("Signum-decay-odd", {"beta": 0.4, "weight_decay": 0.1}),
     lion("Lion", {}, ("lion", {"b1": 0.9, "b2": 0.99, "weight_decay": 0.0})),
     lion(
@@ -774,6 +792,7 @@ CASES = (
             nadam("NAdam-cautious", {"betas": (0.8, 0.6), "eps": 0.01, "momentum_decay": 0.5}),
             adan("Adan-cautious", {"betas": (0.8, 0.7, 0.6), "eps": 0.01, "weight_decay": 0.5}),
             lamb("LAMB-cautious", {"betas": (0.8, 0.6), "eps": 0.01, "weight_decay": 0.3}),
+            lamb("LAMB-uncorrected-cautious", {"betas": (0.8, 0.6), "eps": 0.01, "bias_correction": False}),
             lamb("LAMB-no_decay-cautious", {"weight_decay": 0.0, "eps": 1e-3, "always_adapt": True}),
         )
     ),
@@ -797,6 +816,7 @@ CASES = (
         "LAMB-odd",
         {"betas": (0.8, 0.6), "eps": 0.01, "weight_decay": 0.3, "grad_averaging": False, "trust_clip": True},
     ),
+    lamb("LAMB-uncorrected", {"betas": (0.8, 0.6), "eps": 0.01, "bias_correction": False}),
     novograd("NovoGrad", {}, ("novograd", {"b1": 0.95, "b2": 0.98, "eps": 1e-8})),
     novograd(
         "NovoGrad-decay-odd",

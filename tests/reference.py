@@ -173,13 +173,25 @@ def adamw(
 
 @rule
 def amsgrad(
-    p, g, state, t, *, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, eps_mode="torch", cautious=False
+    p,
+    g,
+    state,
+    t,
+    *,
+    lr=1e-3,
+    betas=(0.9, 0.999),
+    eps=1e-8,
+    weight_decay=0.0,
+    decoupled_weight_decay=False,
+    eps_mode="torch",
+    cautious=False,
 ):
     """Reddi, Kale & Kumar (2018), Algorithm 2, with Adam's bias corrections; the maximum is over the uncorrected v."""
-    g = coupled(p, g, weight_decay)
+    g = g if decoupled_weight_decay else coupled(p, g, weight_decay)
     m, v = moments(g, state, betas)
     x = np.maximum(state.get("x", 0.0), v)
-    return p - lr * caution(direction(m, x, t, betas, eps, eps_mode), g, cautious), {"m": m, "v": v, "x": x}
+    move = lr * caution(direction(m, x, t, betas, eps, eps_mode), g, cautious)
+    return p - decoupled(p, move, lr, weight_decay if decoupled_weight_decay else 0), {"m": m, "v": v, "x": x}
 
 
 @rule
@@ -494,13 +506,18 @@ def ademamix(
     eps=1e-8,
     weight_decay=0.0,
     t_alpha_beta3=None,
+    alpha_warmup=None,
+    beta3_warmup=None,
     cautious=False,
 ):
     """Pagliardini et al. (2024), Algorithm 1 and the schedulers of its section 3, in the words of appendix A.1."""
     b1, b2, b3 = betas
-    if t_alpha_beta3 is not None and t < t_alpha_beta3:
-        share = t / t_alpha_beta3
-        alpha = share * alpha
+    of_alpha = t_alpha_beta3 if alpha_warmup is None else alpha_warmup
+    of_beta3 = t_alpha_beta3 if beta3_warmup is None else beta3_warmup
+    if of_alpha is not None and t < of_alpha:
+        alpha = (t / of_alpha) * alpha
+    if of_beta3 is not None and t < of_beta3:
+        share = t / of_beta3
         slow = share / np.log(b3)
         if b1 != 0:  # else the limit
             slow = (1 - share) / np.log(b1) + slow

@@ -68,13 +68,15 @@ def lamb(
     grad_averaging=True,
     trust_clip=False,
     always_adapt=False,
+    bias_correction=True,
     cautious=False,
 ):
-    """You et al. (2020), Algorithm 2, without clipping; the options as timm has them."""
+    """You et al. (2020), Algorithm 2, without clipping; the options as timm and apex have them."""
     m, v = moments(g, state, betas)
     if not grad_averaging:
         m = betas[0] * state.get("m", 0.0) + g
-    u = decoupled(p, caution(direction(m, v, t, betas, eps), g, cautious), 1, weight_decay)
+    u = direction(m, v, t, betas, eps) if bias_correction else m / (np.sqrt(v) + eps)
+    u = decoupled(p, caution(u, g, cautious), 1, weight_decay)
     r = 1
     if weight_decay != 0 or always_adapt:
         long, far = norm(p), norm(u)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import inspect
 import operator
 import pathlib
 import re
+import types
 
 import numpy as np
 import pytest
@@ -74,12 +76,48 @@ def test_costs_are_the_kernels(rules_page):
     assert _core.rule_info("prodigy") == {"states": 4, "inputs": 0, "passes": 1, "accesses": 10}  # x0 only read
     assert _core.rule_info("muon") == {"states": 1, "inputs": 1, "passes": 1, "accesses": 6}
     assert _core.rule_info("adafactor") == {"states": 3, "inputs": 0, "passes": 3, "accesses": 6}
+    assert _core.rule_info("novograd") == {"states": 1, "inputs": 0, "passes": 2, "accesses": 6}  # before, g alone
+    assert _core.rule_info("mechanic") == {"states": 2, "inputs": 0, "passes": 1, "accesses": 8}  # then p, δ and x0
+    assert _core.rule_info("dadapt_sgd") == {"states": 2, "inputs": 0, "passes": 1, "accesses": 6}  # but the first step
+    assert _core.rule_info("lazy_adam") == {"states": 3, "inputs": 0, "passes": 1, "accesses": 7}  # of rows given
     with pytest.raises(ValueError, match="no rule 'adamw'"):
         _core.rule_info("adamw")
     for cls in rules_page.classes().values():
         for rule, states in rules_page.variants(cls):
             assert _core.rule_info(rule)["states"] == len(states)
         assert cls(np.zeros((2, 2))).rule == rules_page.variants(cls)[0][0]
+
+
+BYTES = re.compile(r"((?:\d+(?:,| or,?| or, in steps with D,) )*\d+) bytes (?:more )?a float32 parameter")
+
+
+def said(cls):
+    """The bytes of the docstring, and how many a cautious step moves beside: 0 if it does not say."""
+    text = " ".join(inspect.getdoc(cls).split())
+    found = BYTES.findall(text)
+    assert len(found) == 1, f"{cls.__name__}: {found}"
+    more = re.findall(r"moves (\d+) bytes more\.", text)
+    return {int(x) for x in re.findall(r"\d+", found[0])}, int(more[0]) if more else 0
+
+
+def test_docstrings_say_what_the_kernels_move(rules_page):
+    for name, cls in rules_page.classes().items():
+        plain, more = said(cls)
+        costs = {rule: rules_page.cost(rule)[0] for rule, _ in rules_page.variants(cls)}
+        assert {size for rule, size in costs.items() if not rule.endswith("_cautious")} == plain, name
+        for rule, size in costs.items():
+            if rule.endswith("_cautious"):
+                assert size == costs[rule.removesuffix("_cautious")] + more, rule
+    assert said(fastlr.mechanize)[0] == {rules_page.cost("mechanic")[0]}
+
+
+def test_every_optimizers_kernels_have_a_line(rules_page):
+    """None of the table is left out but those that are no optimizer's."""
+    page = rules_page.page()
+    kernels = (ROOT / "fastlr/kernels/kernels.h").read_text(encoding="utf-8")
+    table = set(re.findall(r"^    &(\w+)_(?:rule|rows),$", kernels, re.MULTILINE))
+    missing = {rule for rule in table if f"`{rule}`" not in page}
+    assert missing == {rule for rule in table if rule.startswith("floor_")} | {"schedule_free_x"}
 
 
 def test_peers_have_what_the_page_says(rules_page):
@@ -97,3 +135,24 @@ def test_optax_has_what_the_page_says(rules_page):
     pytest.importorskip("optax.contrib")
     for name in rules_page.OPTAX.values():
         assert callable(operator.attrgetter(name)(optax)), name
+    assert set(rules_page.OPTAX) <= {*rules_page.classes(), "mechanize"}
+
+
+# Optimizers of optax that are no rule of fastlr's, and names of some that are: with decay, or as a wrapper.
+OTHERS = {"adamaxw", "fromage", "lbfgs", "noisy_sgd", "optimistic_adam", "optimistic_adam_v2", "sm3"}
+OTHERS |= {"optimistic_gradient_descent", "acprop", "cocob", "dpsgd", "galore", "momo", "momo_adam", "schedule_free"}
+OTHERS |= {"nadamw", "simplified_ademamix"}
+
+
+def test_the_page_says_what_optax_has(rules_page):
+    optax = pytest.importorskip("optax")
+    contrib = pytest.importorskip("optax.contrib")
+    found = {"contrib.mechanize"}  # what makes steps has a rate, but for this
+    for prefix, module in ("", optax), ("contrib.", contrib):
+        for name in vars(module):
+            made = getattr(module, name)
+            if not isinstance(made, types.FunctionType | functools.partial) or name.startswith(("_", "scale_by")):
+                continue
+            if "learning_rate" in inspect.signature(made).parameters and name not in OTHERS:
+                found.add(prefix + name)
+    assert found - set(rules_page.OPTAX.values()) == set()

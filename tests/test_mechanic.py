@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import inspect
 
 import numpy as np
 import pytest
 
 import fastlr
+from fastlr.plain import overrides
 from tests.cases import curvature, nonzero
 
 SHAPES = [(40, 30), (7,), (5, 6)]
@@ -74,6 +76,59 @@ def test_it_is_the_rules_own_steps_scaled(rule):
         np.testing.assert_allclose(delta, y - x0, rtol=0, atol=1e-15)
         np.testing.assert_array_equal(x, x0 + opt.scale * delta)
     assert opt.scale > 0
+
+
+WHOLE = [x for x in map(fastlr.__dict__.get, fastlr.__all__) if inspect.isclass(x) and issubclass(x, fastlr.Optimizer)]
+WHOLE = [cls for cls in WHOLE if not inspect.isabstract(cls) and not cls.per_row]
+
+
+def informing(cls, g):
+    """What a step is given beside gradients."""
+    return {"hessian": [curvature(x) for x in g]} if cls.informed and not overrides(cls, "derived") else {}
+
+
+@pytest.mark.parametrize("cls", [cls for cls in WHOLE if cls.tunable], ids=lambda cls: cls.__name__)
+def test_every_class_makes_its_own_steps_scaled(cls):
+    """δ grows by the step that the rule makes from where p is, with its state to the bit; then p is x₀ + Sδ."""
+    p, alone, resumed = ([x for x in start(np.float64) if x.ndim == 2] for _ in range(3))
+    x0 = [x.copy() for x in p]
+    opt, plain, again = mechanic(cls)(p, lr=0.01), cls(alone, lr=0.01), mechanic(cls)(resumed, lr=0.01)
+    for t in range(3):
+        g = gradients(p, t, np.float64)
+        before, delta = [x.copy() for x in p], [x.copy() for x in opt.state["delta"]]
+        for x, y, z in zip(p, alone, resumed, strict=True):
+            y[...] = z[...] = x
+        again.load_state_dict(opt.state_dict())
+        for one in (plain, opt, again):
+            one.step(g, **informing(cls, g))
+        for k, x in enumerate(p):
+            grown = opt.state["delta"][k] - delta[k]
+            np.testing.assert_allclose(grown, alone[k] - before[k], rtol=0, atol=1e-14)
+            np.testing.assert_array_equal(x, x0[k] + opt.scale * opt.state["delta"][k])
+        for key in plain.states:
+            assert_same(opt._entries[key], plain._entries[key])
+        assert_same(everything(opt, p), everything(again, resumed))
+    assert opt.scale > 0
+
+
+@pytest.mark.parametrize("cls", [cls for cls in WHOLE if not cls.tunable], ids=lambda cls: cls.__name__)
+def test_a_class_that_finds_its_rate_or_keeps_a_point_is_refused(cls):
+    assert f"`{cls.__name__}`" in fastlr.mechanize.__doc__
+    message = f"cls must keep no point beside the parameters and find no rate itself, got {cls.__name__}"
+    with pytest.raises(TypeError, match=message):
+        fastlr.mechanize(cls)
+    with pytest.raises(TypeError, match=message):
+        fastlr.functional.mechanize(fastlr.functional.BY_RULE[cls])
+
+
+def test_no_other_class_is_said_to_be_refused():
+    """Those that keep where they began, or a mean, are among them; what has a rate of its own is, too."""
+    refused = {cls.__name__ for cls in WHOLE if not cls.tunable}
+    assert len(refused) == 13
+    for cls in WHOLE:
+        finds = hasattr(cls, "rates") or hasattr(cls, "eval_params") or hasattr(cls, "d")
+        keeps = bool({"x0", "z", "x"} & {*cls.states}) and cls is not fastlr.AMSGrad  # whose x is a maximum
+        assert (cls.__name__ in refused) == (finds or keeps), cls.__name__
 
 
 @every_rule

@@ -188,6 +188,8 @@ def test_optax_in_float64(jax, case):
         assert other.dtype == np.float64
         state = theirs.init(other)
         opt = case.build(p, lr=0.01)
+        if name == "madgrad":  # the root of an int32 is a float32
+            state = jax.tree.map(lambda x: x.astype(np.int64) if x.dtype == np.int32 else x, state)
         if name == "yogi":
             opt.state["m"][...] = 1e-6  # optax starts it there too
         for t, g in enumerate(gradients):
@@ -383,6 +385,81 @@ def test_optax_sophia_in_float64(jax):
             other = optax.apply_updates(other, updates)
             last = diagonal if t % 3 == 0 else None
             close(p, np.asarray(other), f"p, step {t}")
+
+
+def test_optax_rprop_in_float64(jax):
+    """It finds the same steps, and makes them one late: what it applies is the move of the step before."""
+    import optax
+
+    with jax.enable_x64(True):
+        p, gradients = data()
+        other = jax.numpy.asarray(p.copy())
+        theirs, opt = optax.rprop(0.01), fastlr.Rprop(p, lr=0.01)
+        state, last = theirs.init(other), np.zeros(N)
+        for t, g in enumerate(gradients):
+            before = p.copy()
+            opt.step(g)
+            updates, state = theirs.update(jax.numpy.asarray(g), state, other)
+            (found,) = [x for x in jax.tree.leaves(state, is_leaf=lambda x: hasattr(x, "step_sizes")) if x != ()]
+            close(opt.state["s"], np.asarray(found.step_sizes), f"s, step {t}")
+            close(before - p, np.asarray(found.prev_updates), f"move, step {t}")
+            applied = np.where((np.sign(last) == -np.sign(g)) & (last != 0), 0, last)
+            close(-np.asarray(updates), applied, f"what it applies, step {t}")
+            last = before - p
+
+
+@pytest.mark.parametrize("shape", [(20, 15), (15, 20), (300,)], ids=str)
+@pytest.mark.parametrize("scaled", [True, False])
+def test_optax_adafactor_in_float64(jax, shape, scaled):
+    """fairseq's form with its rate as it is, without decay, which has no rate there.
+
+    The chain is what optax.adafactor makes, but for 1 − t^−0.8, which that narrows to float32.
+    """
+    import optax
+
+    with jax.enable_x64(True):
+        p, gradients = data()
+        p = p.reshape(shape)
+        other = jax.numpy.asarray(p.copy())
+        theirs = optax.chain(
+            optax.scale_by_factored_rms(
+                min_dim_size_to_factor=1, decay_rate_fn=lambda t, power: 1 - (t + np.float64(1)) ** -power
+            ),
+            optax.clip_by_block_rms(1.0),
+            optax.scale(0.03),
+            optax.scale_by_param_block_rms() if scaled else optax.identity(),
+            optax.scale(-1),
+        )
+        opt = fastlr.Adafactor(p, lr=0.03, form="fairseq", relative_step=False, scale_parameter=scaled)
+        state = theirs.init(other)
+        for t, g in enumerate(gradients):
+            opt.step(g.reshape(shape))
+            updates, state = theirs.update(jax.numpy.asarray(g.reshape(shape)), state, other)
+            other = optax.apply_updates(other, updates)
+            close(p, np.asarray(other), f"p, step {t}")
+
+
+@pytest.mark.parametrize("adjusted", [None, "match_rms_adamw"])
+@pytest.mark.parametrize("shape", [(20, 15), (15, 20)], ids=str)
+def test_optax_muon_in_float64(jax, shape, adjusted):
+    """Transposed, since it has columns for outputs; without Nesterov, for which it corrects b and g each by itself."""
+    import optax
+    import optax.contrib
+
+    with jax.enable_x64(True):
+        p, gradients = data()
+        p = p.reshape(shape)
+        other = jax.numpy.asarray(p.T.copy())
+        rms = {None: None, "match_rms_adamw": 0.2}[adjusted]
+        theirs = optax.contrib.muon(0.01, weight_decay=0.1, nesterov=False, eps=1e-30, consistent_rms=rms)
+        hyper = {"weight_decay": 0.1, "nesterov": False, "eps": 1e-30, "precision": "float64", "adjust_lr_fn": adjusted}
+        opt = fastlr.Muon(p, lr=0.01, **hyper)
+        state = theirs.init(other)
+        for t, g in enumerate(gradients):
+            opt.step(g.reshape(shape))
+            updates, state = theirs.update(jax.numpy.asarray(g.reshape(shape).T), state, other)
+            other = optax.apply_updates(other, updates)
+            close(p, np.asarray(other).T, f"p, step {t}")
 
 
 def cautious_adamw(torch, p, grad, m, v, t, lr, betas, eps, decay):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import math
 
@@ -932,6 +933,24 @@ def test_functional_is_the_class(case, dtype):
         assert list(case.carried(opt).values()) == list(state.get("numbers", []))
         for key in opt.states:
             np.testing.assert_array_equal(opt.state[key], state[key])
+
+
+@every_case
+def test_signature_is_what_the_function_takes(case):
+    signature = inspect.signature(case.function)
+    state = case.start(np.zeros(1))
+    hessian = {"hessian": np.zeros(1)} if case.every else {}
+    signature.bind(np.zeros(1), np.zeros(1), **state, **hessian, step=1, lr=0.1, **case.call_kwargs)
+    assert ("hessian" in signature.parameters) == bool(case.every)
+    assert ("numbers" in signature.parameters) == bool(case.numbers)
+    assert all(f", {key}" in case.function.__doc__ for key in state)
+    state.pop("numbers", None)
+    if case.numbers:
+        with pytest.raises(TypeError, match="missing a required argument: 'numbers'"):
+            signature.bind(np.zeros(1), np.zeros(1), **state, step=1)
+    if case.optimizer.__name__ == "AdaHessian":
+        with pytest.raises(TypeError, match="missing a required argument: 'hessian'"):
+            signature.bind(np.zeros(1), np.zeros(1), **state, step=1)
 
 
 CUTS = [0, 1, 1, 4, 37, 90, len(KINDS) * 16]

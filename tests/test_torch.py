@@ -677,6 +677,70 @@ def test_sparse_gradients(name, dtype):
             assert type(own[k]["step"]) is int
 
 
+ROWS = {
+    "LazyAdam": {"lr": 0.1, "betas": (0.8, 0.9), "weight_decay": 0.01},
+    "RowAdagrad": {"lr": 0.1, "lr_decay": 0.01, "initial_accumulator_value": 0.5},
+    "FTRL": {"lr": 0.1, "l1": 0.05, "l2": 0.1},
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", ROWS)
+def test_sparse_gradients_make_steps_of_rows(name, dtype):
+    """The bits of `step_rows` on an array, with indices given twice, over a checkpoint too."""
+    torch.manual_seed(0)
+    table = torch.nn.Embedding(50, 4, sparse=True, dtype=dtype)
+    array = table.weight.detach().numpy().copy()
+    mine, plain = getattr(ours, name)([table.weight], **ROWS[name]), getattr(fastlr, name)(array, **ROWS[name])
+    generator = torch.Generator().manual_seed(0)
+    for t in range(10):
+        if t == 5:
+            saved = copy.deepcopy(mine.state_dict())
+            mine = getattr(ours, name)([table.weight], **ROWS[name])
+            mine.load_state_dict(saved)
+        x = torch.randint(50, (8, 3), generator=generator)
+        x[0] = x[1]
+        mine.zero_grad()
+        (table(x).square().sum() + table(x[0]).sum()).backward()
+        assert table.weight.grad.is_sparse
+        plain.step_rows(*fastlr.rows_of(table.weight.grad))
+        mine.step()
+        np.testing.assert_array_equal(table.weight.detach().numpy(), array)
+        for key in plain.states:
+            np.testing.assert_array_equal(mine.state[table.weight][key].numpy(), plain.state[key])
+    if name == "FTRL":
+        assert (array == 0).any()
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_tables_that_have_no_gradient_of_rows_wait(name):
+    tables = [torch.nn.Embedding(5, 2, sparse=True) for _ in range(2)]
+    opt = getattr(ours, name)([x.weight for x in tables], **ROWS[name])
+    for used in (tables[:1], tables[1:], tables, []):
+        opt.zero_grad()
+        for x in used:
+            x(torch.tensor([1])).sum().backward()
+        before = bits(opt)
+        opt.step()
+        if not used:
+            assert_same_bits(bits(opt), before)
+    opt.load_state_dict(opt.state_dict())
+    opt.step()
+    assert [int(opt.state[x.weight]["step"]) for x in tables] == [2, 2]
+
+
+@pytest.mark.parametrize("name", ["LazyAdam", "RowAdagrad"])
+def test_rules_of_rows_refuse_dense_gradients(name):
+    (p,) = parameters((20, 3))
+    opt = getattr(ours, name)([p], **ROWS[name])
+    set_grads([p], 0)
+    before = p.detach().clone()
+    with pytest.raises(TypeError, match=rf"must be sparse for {name}, a rule for rows, got a dense one"):
+        opt.step()
+    assert torch.equal(p, before)
+    assert not opt.state
+
+
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
 def test_sparse_and_dense_in_turn():
     (p,) = parameters((20, 3))

@@ -4,6 +4,7 @@
 
 Nothing about a rule is typed here but which peers have it. Formula, summary and source are the docstring's; states, and
 the kernels that a class chooses among, are what it chooses; passes and bytes are the kernels' own: _core.rule_info().
+tests/test_docs.py compares them with what the docstrings say.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fastlr import _core
 from fastlr.groups import Group
 from fastlr.optimizer import Optimizer
 from fastlr.plain import overrides
+from fastlr.rules.mechanic import OWN
 
 PAGE = pathlib.Path(__file__).resolve().parent.parent / "docs" / "rules.md"
 SIZE = 4  # bytes of a float32
@@ -43,7 +45,7 @@ TORCH = {"SparseAdam": "SparseAdam", "AMSGrad": "Adam"} | {
         *("Rprop", "SGD"),
     )
 }
-# jax.jit of optax' 0.2, by XLA; some of other semantics: see the docstrings
+# jax.jit of optax' 0.2.8, by XLA; some of other semantics: see the docstrings
 OPTAX = {
     "AMSGrad": "amsgrad",
     "AdEMAMix": "contrib.ademamix",
@@ -55,9 +57,14 @@ OPTAX = {
     "AdamW": "adamw",
     "Adamax": "adamax",
     "Adan": "adan",
+    "Adopt": "contrib.adopt",
+    "DAdaptAdam": "contrib.dadapt_adamw",
+    "DoG": "contrib.dog",
+    "DoWG": "contrib.dowg",
     "LAMB": "lamb",
     "LARS": "lars",
     "Lion": "lion",
+    "MADGRAD": "contrib.madgrad",
     "Muon": "contrib.muon",
     "NAdam": "nadam",
     "NovoGrad": "novograd",
@@ -66,8 +73,13 @@ OPTAX = {
     "RMSprop": "rmsprop",
     "Rprop": "rprop",
     "SGD": "sgd",
+    "ScheduleFreeAdamW": "contrib.schedule_free_adamw",
+    "ScheduleFreeSGD": "contrib.schedule_free_sgd",
     "SignSGD": "sign_sgd",
+    "Signum": "signum",
+    "Sophia": "contrib.sophia",
     "Yogi": "yogi",
+    "mechanize": "contrib.mechanize",
 }
 
 HEAD = """\
@@ -75,16 +87,17 @@ HEAD = """\
 
 Made by `python tools/rules_page.py` from the classes and the kernels' table; not to be edited.
 
-*Bytes* are what one step moves for each float32 parameter, at most: everything that it reads or writes, gradients,
-parameters, state; float64 moves twice as many. *Passes* is how often it reads the gradients. `clip_norm` and a policy
-for `nonfinite` read them once more. Where a class has several kernels, its hyper-parameters choose: one line each.
-What has a star needs more memory or work, or less, than the kernel says: see its section. *Elsewhere* has the peers
-that have the rule compiled for CPUs: torch's `fused=True`, DeepSpeed, and, compiled when first called, optax under
-`jax.jit` (XLA) and torch.optim under `torch.compile` (Inductor). Their ε and bias corrections may differ: see
-`help(fastlr.Adam)`.
+*Bytes* are what a step after the first moves for each float32 parameter: everything that it reads or writes, gradients,
+parameters, state; float64 moves twice as many. *Passes* is how often it reads the gradients; with two, decay that is
+added to the gradient is 4 bytes more. `clip_norm` and a policy for `nonfinite` read the gradients once more. Where a
+class has several kernels, its hyper-parameters choose, or whether a step is given a Hessian: one line each. `step_rows`
+moves as much for each parameter of the rows given; LazyAdam and RowAdagrad have no other step. What has a star needs
+more memory or work, or less, than the kernel says: see its section. *Elsewhere* has the peers that have the rule
+compiled for CPUs: torch's `fused=True`, DeepSpeed, and, compiled when first called, optax under `jax.jit` (XLA) and
+torch.optim under `torch.compile` (Inductor). Their ε and bias corrections may differ: see `help(fastlr.Adam)`.
 
-[mechanize](#mechanize), below the rules, makes of any of them one that finds its rate; `fastlr.functional` has a
-function of each, and of what mechanize makes.
+[mechanize](#mechanize), below the rules, makes of nearly any of them one that finds its rate; the table has what it
+adds. `fastlr.functional` has a function of each, and of what mechanize makes.
 """
 
 
@@ -99,11 +112,15 @@ def classes() -> dict[str, type[Optimizer]]:
 
 
 def variants(cls: type[Optimizer]) -> list[tuple[str, tuple[str, ...]]]:
-    """(kernel, states) of each kernel that the class chooses for its defaults with up to two switched on or off."""
+    """(kernel, states) of each kernel that the class chooses for its defaults with up to two switched on or off.
+
+    And last of that for steps with a Hessian, if it has one of its own.
+    """
     own = inspect.signature(cls).parameters
     checks = cls.checks()
     defaults = {name: x.default for name, x in own.items() if name in checks} | {"lr_scale": 1.0}
-    switches = {name: not x if isinstance(x, bool) else 0.5 for name, x in defaults.items() if x is False or x == 0}
+    off = {name: x for name, x in defaults.items() if x is None or x == 0}
+    switches = {name: not x if isinstance(x, bool) else 0.5 for name, x in off.items()}
     switches |= {name: False for name, x in defaults.items() if x is True}
     found: dict[str, tuple[str, ...]] = {}
     for names in itertools.chain.from_iterable(itertools.combinations(switches, n) for n in range(3)):
@@ -112,9 +129,11 @@ def variants(cls: type[Optimizer]) -> list[tuple[str, tuple[str, ...]]]:
             group.check()
             cls.kernel(group)
             rule, states = cls.variant([group])
-        except ValueError:  # a combination that the rule refuses
+        except (TypeError, ValueError):  # a value or a combination that the rule refuses
             continue
         found.setdefault(rule, states)
+    if cls.informed is not None:
+        found.setdefault(cls.informed, cls.states)
     return list(found.items())
 
 
@@ -144,19 +163,29 @@ def state_of(cls: type[Optimizer], states: tuple[str, ...]) -> str:
     return (", ".join(f"`{key}`" for key in states) or "none") + ("\\*" if special(cls) else "")
 
 
-def row(name: str, cls: type[Optimizer]) -> str:
-    kernels = variants(cls)
-    info = [_core.rule_info(rule) for rule, _ in kernels]
-    star = "\\*" if special(cls) else ""
+def cost(rule: str) -> tuple[int, int]:
+    """Bytes that a kernel moves for each float32 parameter, and its passes."""
+    info = _core.rule_info(rule)
+    return SIZE * info["accesses"], info["passes"]
+
+
+def row(name: str, kernels: list[tuple[str, str]], *, star: str = "", plus: str = "") -> str:
+    """The line of the table of a rule with these kernels, and the states of each."""
+    costs = [cost(rule) for rule, _ in kernels]
     cells = (
         f"[{name}](#{name.lower()})",
         "<br>".join(f"`{rule}`" for rule, _ in kernels),
-        "<br>".join(state_of(cls, states) for _, states in kernels),
-        "<br>".join(f"{SIZE * x['accesses']}{star}" for x in info),
-        "<br>".join(f"{x['passes']}{star}" for x in info),
+        "<br>".join(states for _, states in kernels),
+        "<br>".join(f"{plus}{size}{star}" for size, _ in costs),
+        "<br>".join(f"{plus}{passes}{star}" for _, passes in costs),
         elsewhere(name),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def row_of(name: str, cls: type[Optimizer]) -> str:
+    kernels = [(rule, state_of(cls, states)) for rule, states in variants(cls)]
+    return row(name, kernels, star="\\*" if special(cls) else "")
 
 
 def section(name: str, cls: Any) -> str:
@@ -173,7 +202,8 @@ def page() -> str:
     table = [
         "| rule | kernel | state | bytes | passes | elsewhere |",
         "| ---- | ------ | ----- | ----: | -----: | --------- |",
-        *(row(name, cls) for name, cls in rules.items()),
+        *(row_of(name, cls) for name, cls in rules.items()),
+        row("mechanize", [("mechanic", ", ".join(f"`{key}`" for key in OWN))], plus="+"),
     ]
     sections = [section(name, cls) for name, cls in [*rules.items(), ("mechanize", fastlr.mechanize)]]
     return "\n".join([HEAD, *table, "", "\n\n".join(sections), ""])

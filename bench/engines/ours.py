@@ -7,6 +7,7 @@ import functools
 import fastlr
 from bench.cases import Array, Case
 from bench.engines.base import Engine, Step
+from fastlr.buffers import allocate
 
 CLASSES = {
     "sgd": fastlr.SGD,
@@ -23,6 +24,8 @@ CLASSES = {
     "ftrl": fastlr.FTRL,
     "schedule_free_sgd": fastlr.ScheduleFreeSGD,
     "schedule_free_adamw": fastlr.ScheduleFreeAdamW,
+    "adahessian": fastlr.AdaHessian,
+    "sophia": fastlr.Sophia,
     "adan": fastlr.Adan,
     "ademamix": fastlr.AdEMAMix,
     "adopt": fastlr.Adopt,
@@ -64,4 +67,8 @@ class Fastlr(Engine):
         self.place(p, g)
         p, gradient = self.p.reshape(case.shape), self.g.reshape(case.shape)
         step = CLASSES[case.spec.function](p, **case.hyper).step
+        if case.spec.informed:
+            diagonal = allocate(g.size, g.dtype)
+            diagonal[:] = g
+            return lambda: step(gradient, hessian=diagonal.reshape(case.shape))
         return lambda: step(gradient)

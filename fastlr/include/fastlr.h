@@ -100,7 +100,9 @@ typedef struct {
     size_t size; /* bytes of an element */
     int states, inputs, hypers, carry;
     unsigned squares, precise; /* a bit for each state: never negative; not to be stored in fewer bits than float32 */
-    int passes, accesses;      /* of one step at most: reads of the gradients; numbers read or written an element */
+    /* Of a step after the first, without l2: reads of the gradients; numbers read or written an element, of rows that are
+     * given where the rule is one for rows. */
+    int passes, accesses;
     fastlr_scope scope;
     /* The scalars of step t, which counts from 1. `sums` are the survey's, NULL before it; `carry` is read and replaced.
      * False when a scalar is not finite in the kernel's type. */

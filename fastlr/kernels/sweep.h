@@ -13,12 +13,15 @@
  *     SEES_P    RULE() takes the parameter after the gradient
  *     MOVES_P   and returns the new one: what is below does not apply it
  *     SURVEY    RULE_survey(), with RULE()'s arguments, returns this many terms an element; RULE_at() gets their sums
+ *     READS     beside it: how many buffers RULE_survey() looks at, those of gradients and parameters among them
  *     ASKS      RULE_asks(carry) says whether a step needs the survey; without it every one does
  *     TRAIL     RULE() returns this many terms too; their sums go to RULE_after(), when the step is made
  *     CARRY     how many numbers are kept from step to step
  *     SCOPE     what sums go over and who keeps the numbers: FASTLR_TENSOR, FASTLR_GROUP or FASTLR_MODEL
  *     CAUTIOUS  u is 0 where it points up the gradient, and what is left larger by as much: Liang et al. (2024), a tensor each;
- *               HEADING is what of RULE()'s result has the sign of u: u itself, unless something is less to read
+ *               HEADING is what of RULE()'s result has the sign of u: u itself, unless something is less to read; READS too
+ *     BLIND     RULE() does not look at the gradient
+ *     KEEPS     RULE() returns the last so many states as they were
  * It defines RULE_rule, the rule's entry in the table, and undefines all parameters.
  *
  * The rule turns the gradient into a direction u; applying it is the same for all:
@@ -37,6 +40,9 @@
 #ifndef HEADING
 #define HEADING u
 #endif
+#ifndef READS
+#define READS 2 /* the gradient and a mean of it */
+#endif
 #endif
 #ifndef SQUARES
 #define SQUARES 0
@@ -46,6 +52,17 @@
 #endif
 #ifndef SURVEY
 #define SURVEY 0
+#endif
+#if SURVEY == 0
+#define READS 0
+#endif
+#ifdef BLIND
+#define SEES_G 0
+#else
+#define SEES_G 1
+#endif
+#ifndef KEEPS
+#define KEEPS 0
 #endif
 #ifndef TRAIL
 #define TRAIL 0
@@ -194,7 +211,8 @@ INLINED void NAME(RULE, ahead)(size_t i, size_t bytes, const real *p, const real
     ask(p + i, LATER, bytes, TO_WRITE);
     if (!all)
         return;
-    ask(g + i, LATER, bytes, zero ? TO_WRITE : TO_READ);
+    if (SEES_G)
+        ask(g + i, LATER, bytes, zero ? TO_WRITE : TO_READ);
     for (int j = 0; j < STATES; j++)
         ask(states[j] + i, LATER, bytes, TO_READ);
     if (ORIGINS)
@@ -301,8 +319,8 @@ static const fastlr_rule NAME(RULE, rule) = {
     .precise = PRECISE | ORIGINS << STATES,
     .hypers = sizeof(NAME(OF, hyper)) / sizeof(double),
     .carry = CARRY,
-    .passes = 1 + (SURVEY > 0),
-    .accesses = 3 + 2 * STATES + ORIGINS + INPUTS + (SURVEY > 0 ? 2 + STATES + ORIGINS + INPUTS : 0),
+    .passes = SEES_G + (READS > 0),
+    .accesses = 2 + SEES_G + 2 * STATES - KEEPS + ORIGINS + INPUTS + READS,
     .scope = SCOPE,
     .prepare = NAME(RULE, prepare),
     .sweep = NAME(RULE, sweep),
@@ -335,6 +353,10 @@ static const fastlr_rule NAME(RULE, rule) = {
 #undef SEES_P
 #undef MOVES_P
 #undef SURVEY
+#undef READS
+#undef BLIND
+#undef SEES_G
+#undef KEEPS
 #undef ASKS
 #undef TRAIL
 #undef CARRY

@@ -110,7 +110,8 @@ class AdamW(Optimizer):
     Notes
     -----
     The same update as ``torch.optim.AdamW`` up to rounding: torch rounds p − ηλp before it takes off the rest, fastlr
-    rounds once. State: ``m``, ``v`` (torch: exp_avg, exp_avg_sq). Moves 28 bytes a float32 parameter.
+    rounds once. It accepts ε = 0 too. State: ``m``, ``v`` (torch: exp_avg, exp_avg_sq). Moves 28 bytes a float32
+    parameter.
 
     Examples
     --------
@@ -166,7 +167,9 @@ class AMSGrad(Optimizer):
     eps : float, default 1e-8
         ε > 0, outside the root and beside the corrected x.
     weight_decay : float, default 0
-        λ ≥ 0, added to the gradient.
+        λ ≥ 0, added to the gradient, or with `decoupled_weight_decay` taken off the parameters, times η.
+    decoupled_weight_decay : bool, default False
+        Where the decay acts; decoupled as in AdamW.
     eps_mode : {"torch", "keras"}, default "torch"
         "keras": beside the uncorrected root, (m √c₂/c₁) / (√x + ε), the paper's epsilon-hat, as in Keras, TensorFlow
         and most federated servers. There ε weighs more in the first steps. (Keras' own default is 1e-7.)
@@ -176,9 +179,9 @@ class AMSGrad(Optimizer):
 
     Notes
     -----
-    The same update as ``torch.optim.Adam(amsgrad=True)`` up to rounding: the maximum is over the uncorrected v (optax
-    takes that of the corrected). NaN stays in x. State: ``m``, ``v``, ``x`` (torch: exp_avg, exp_avg_sq,
-    max_exp_avg_sq). Moves 36 bytes a float32 parameter.
+    The same update as ``torch.optim.Adam(amsgrad=True)``, or decoupled ``AdamW(amsgrad=True)``, up to rounding: the
+    maximum is over the uncorrected v (optax takes that of the corrected); torch accepts ε = 0 too. NaN stays in x.
+    State: ``m``, ``v``, ``x`` (torch: exp_avg, exp_avg_sq, max_exp_avg_sq). Moves 36 bytes a float32 parameter.
 
     Examples
     --------
@@ -197,7 +200,14 @@ class AMSGrad(Optimizer):
 
     rule = "amsgrad"
     states = ("m", "v", "x")
-    hypers = {"betas": pair_of_betas, "eps": positive, "eps_mode": eps_mode, "cautious": flag}
+    hypers = {
+        "betas": pair_of_betas,
+        "eps": positive,
+        "decoupled_weight_decay": flag,
+        "eps_mode": eps_mode,
+        "cautious": flag,
+    }
+    decoupled = "decoupled_weight_decay"
     kernel = staticmethod(_kernel)
 
     def __init__(
@@ -207,6 +217,7 @@ class AMSGrad(Optimizer):
         betas: tuple[Number, Number] = (0.9, 0.999),
         eps: Number = 1e-8,
         weight_decay: Number = 0.0,
+        decoupled_weight_decay: bool = False,
         eps_mode: str = "torch",
         cautious: bool = False,
         **options: Unpack[Options],

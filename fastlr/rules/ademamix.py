@@ -37,16 +37,18 @@ class AdEMAMix(Optimizer):
     t_alpha_beta3 : float, optional
         Steps of warm-up T, usually all of training. With s = t/T < 1, α is s times `alpha`, and β has the half-life
         between those of β₁ and β₃, 1/ln β = (1−s)/ln β₁ + s/ln β₃. None starts with `alpha` and β₃.
+    alpha_warmup, beta3_warmup : float, optional
+        T of α and of β, where they differ as in the authors' code; 0 is no warm-up. None, the paper's, is
+        `t_alpha_beta3`.
     cautious : bool, default False
         Whether elements of the step that point up the gradient are left out, and the others divided by their share in
         the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024). The same in all groups; moves 12 bytes more.
 
     Notes
     -----
-    Not in torch. The same update as the authors' in PyTorch (`alpha_warmup` and `beta3_warmup` both T; they add 1e-8 to
-    β inside the logarithm, and their JAX version counts from 0) and, without warm-up, as ``optax.contrib.ademamix``, up
-    to rounding. State: ``m``, ``n``, ``v`` (exp_avg_fast, exp_avg_slow, exp_avg_sq). Moves 36 bytes a float32
-    parameter.
+    Not in torch. The same update as the authors' in PyTorch (they add 1e-8 to β inside the logarithm, and their JAX
+    version counts from 0) and, without warm-up, as ``optax.contrib.ademamix``, up to rounding. State: ``m``, ``n``,
+    ``v`` (exp_avg_fast, exp_avg_slow, exp_avg_sq). Moves 36 bytes a float32 parameter.
 
     Examples
     --------
@@ -70,6 +72,8 @@ class AdEMAMix(Optimizer):
         "alpha": nonnegative,
         "eps": positive,
         "t_alpha_beta3": optional(nonnegative),
+        "alpha_warmup": optional(nonnegative),
+        "beta3_warmup": optional(nonnegative),
         "cautious": flag,
     }
     decoupled = True
@@ -83,6 +87,8 @@ class AdEMAMix(Optimizer):
         eps: Number = 1e-8,
         weight_decay: Number = 0.0,
         t_alpha_beta3: Number | None = None,
+        alpha_warmup: Number | None = None,
+        beta3_warmup: Number | None = None,
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
@@ -90,4 +96,6 @@ class AdEMAMix(Optimizer):
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
-        return (*group.betas, group.alpha, group.eps, group.t_alpha_beta3 or 0.0)
+        both = group.t_alpha_beta3 or 0.0
+        warmups = (both if x is None else x for x in (group.alpha_warmup, group.beta3_warmup))
+        return (*group.betas, group.alpha, group.eps, *warmups)

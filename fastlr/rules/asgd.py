@@ -58,6 +58,7 @@ class ASGD(Optimizer):
     """
 
     rule = "asgd"
+    tunable = False
     states = ("x",)
     hypers = {"lambd": nonnegative, "alpha": nonnegative, "t0": nonnegative}
 

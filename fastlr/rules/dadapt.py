@@ -78,6 +78,7 @@ class DAdaptSGD(FindsDistance):
     """
 
     rule = "dadapt_sgd"
+    tunable = False
     states = ("s", "x0")
     hypers = {"momentum": fraction, "d0": positive, "growth_rate": growth}
     shared = ("momentum", "d0", "growth_rate")
@@ -163,6 +164,7 @@ class DAdaptAdam(FindsDistance):
     """
 
     rule = "dadapt_adam"
+    tunable = False
     states = ("m", "v", "s")
     hypers = {
         "betas": pair_of_betas,

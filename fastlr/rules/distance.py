@@ -68,6 +68,7 @@ class DoG(Optimizer):
     """
 
     rule = "dog"
+    tunable = False
     states = ("x0",)
     optional_states = ("a",)
     hypers = {"reps_rel": positive, "eps": positive, "averaging": optional(nonnegative)}
@@ -207,6 +208,7 @@ class DoWG(Optimizer):
     """
 
     rule = "dowg"
+    tunable = False
     states = ("x0",)
     hypers = {"eps": positive}
 

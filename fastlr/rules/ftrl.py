@@ -59,6 +59,7 @@ class FTRL(Optimizer):
     """
 
     rule = "ftrl"
+    tunable = False
     by_rows = True
     states = ("z", "n")
     starting = ("initial_accumulator_value",)

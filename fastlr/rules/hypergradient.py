@@ -75,6 +75,7 @@ class SGDHD(Optimizer):
     """
 
     rule = "sgd_hd"
+    tunable = False
     states = ("b",)
     hypers = {"momentum": nonnegative, "hypergrad_lr": nonnegative, "additive": flag}
 
@@ -160,6 +161,7 @@ class AdamHD(Optimizer):
     """
 
     rule = "adam_hd"
+    tunable = False
     states = ("m", "v")
     hypers = {"betas": pair_of_betas, "eps": positive, "hypergrad_lr": nonnegative, "additive": flag}
 

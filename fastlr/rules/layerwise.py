@@ -154,6 +154,9 @@ class LAMB(Optimizer):
     always_adapt : bool, default False
         Whether ‖p‖/‖u‖ is used without weight decay too, as the paper and optax do. Otherwise, as in timm and NVIDIA's
         implementation, a group without decay, such as biases and norms, is left to plain Adam.
+    bias_correction : bool, default True
+        Whether c₁ and c₂ are as above; else 1, as in pytorch_optimizer with ``adam_debias=True``, which also adds ε to
+        ‖u‖ and holds ‖p‖ below 10.
     cautious : bool, default False
         Whether elements of the step that point up the gradient are left out before the decay is added, and the others
         divided by their share in the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024), as in timm. The
@@ -188,6 +191,7 @@ class LAMB(Optimizer):
         "grad_averaging": flag,
         "trust_clip": flag,
         "always_adapt": flag,
+        "bias_correction": flag,
         "cautious": flag,
     }
 
@@ -201,6 +205,7 @@ class LAMB(Optimizer):
         grad_averaging: bool = True,
         trust_clip: bool = False,
         always_adapt: bool = False,
+        bias_correction: bool = True,
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
@@ -212,7 +217,7 @@ class LAMB(Optimizer):
 
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
-        flags = (group.grad_averaging, group.always_adapt, group.trust_clip)
+        flags = (group.grad_averaging, group.always_adapt, group.trust_clip, group.bias_correction)
         return (*group.betas, group.eps, group.weight_decay, *flags)
 
 

@@ -40,11 +40,11 @@ class MADGRAD(Optimizer):
 
     Notes
     -----
-    Not in torch or optax. The same update as the authors' ``madgrad.MADGRAD`` up to rounding. That accepts ε = 0; for
-    μ = 0 it does not keep x₀ but computes it back from p in each step; and its t is the model's, here it is the
-    parameter's own. The cube root is right within 1.71 roundings and has the same bits on every machine. x₀ is the
-    parameter before its first step: state ``x0``, 0 until then, beside ``s`` and ``v`` (grad_sum_sq). Moves 32 bytes a
-    float32 parameter.
+    Not in torch. The same update as the authors' ``madgrad.MADGRAD`` and, without decoupled decay,
+    ``optax.contrib.madgrad`` up to rounding. The authors' accepts ε = 0; for μ = 0 it does not keep x₀ but computes it
+    back from p in each step; and its t is the model's, here it is the parameter's own. The cube root is right within
+    1.71 roundings and has the same bits on every machine. x₀ is the parameter before its first step: state ``x0``, 0
+    until then, beside ``s`` and ``v`` (grad_sum_sq). Moves 32 bytes a float32 parameter.
 
     Examples
     --------
@@ -62,6 +62,7 @@ class MADGRAD(Optimizer):
     """
 
     rule = "madgrad"
+    tunable = False
     states = ("s", "v", "x0")
     hypers = {"momentum": fraction, "eps": positive, "decoupled_weight_decay": flag}
     decoupled = "decoupled_weight_decay"

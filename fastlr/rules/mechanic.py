@@ -42,7 +42,9 @@ def mechanize(
     Parameters
     ----------
     cls : type of optimizer
-        One that keeps no point beside p and finds no rate itself: there δ would not be what it takes it for.
+        One that keeps no point beside p, as dual averages and means of p are, and finds no rate itself: there δ would
+        not be what it takes it for. So not `ASGD`, `DAdaptAdam`, `DAdaptSGD`, `DoG`, `DoWG`, `FTRL`, `LDoG`, `MADGRAD`,
+        `Prodigy`, `AdamHD`, `SGDHD`, `ScheduleFreeAdamW` or `ScheduleFreeSGD`; nor those with rows alone.
     betas : tuple of float, default (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)
         β, each in [0, 1): over how many steps what was found is forgotten. One to eight.
     s_init : float, default 1e-8
@@ -60,8 +62,9 @@ def mechanize(
     `fastlr.functional.mechanize` makes the function of one update of an array.
 
     The same update as the authors' ``mechanic_pytorch.mechanize`` with ``store_delta=True`` up to rounding, but for the
-    decay: p is that of before the step here, as in the paper, and that of after it there. optax keeps no δ. Moves 32
-    bytes more a float32 parameter: one read of g, p and δ for the sums, and p, δ and x₀ after the step.
+    decay: p is that of before the step here, as in the paper, and that of after it there. optax keeps no δ, takes h no
+    larger than m for r, and starts m at 0. Moves 32 bytes more a float32 parameter: one read of g, p and δ for the
+    sums, and p, δ and x₀ after the step.
 
     Examples
     --------
@@ -81,6 +84,11 @@ def mechanize(
         raise TypeError(f"cls must be a class of optimizers, such as fastlr.AdamW, got {cls!r}")
     if cls.per_row or issubclass(cls, _Mechanized):
         raise TypeError(f"cls must be a class of optimizers that step whole and are not mechanized, got {cls.__name__}")
+    if not cls.tunable:
+        raise TypeError(
+            f"cls must keep no point beside the parameters and find no rate itself, got {cls.__name__}; "
+            "use it as it is, or mechanize another, such as fastlr.SGD or fastlr.AdamW"
+        )
     tuning = (
         _betas("betas", betas),
         positive("s_init", s_init),

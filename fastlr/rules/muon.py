@@ -77,8 +77,9 @@ class Muon(Optimizer):
     -----
     torch's code, not its documentation, whose momentum is μb + g. Up to rounding the same update as
     ``torch.optim.Muon`` with "bfloat16", which torch always takes: with "float32" singular values differ by a percent.
-    State: ``b`` (momentum_buffer). A step needs as much memory again while it is made; 3 `ns_steps` products of
-    matrices are nearly all of its time.
+    optax' is of p transposed, corrects b and g for their start each by itself (of no effect without Nesterov), and has
+    other ε. State: ``b`` (momentum_buffer). A step needs as much memory again while it is made; 3 `ns_steps` products
+    of matrices are nearly all of its time, and once these are made it moves 24 bytes a float32 parameter.
 
     The products are those of NumPy's BLAS, on its threads (set them with threadpoolctl or OPENBLAS_NUM_THREADS). It
     promises neither the same bits on another machine, nor for another number of threads, nor for arrays that lie

@@ -92,6 +92,7 @@ class Prodigy(FindsDistance):
     """
 
     rule = "prodigy"
+    tunable = False
     states = ("m", "v", "s", "x0")
     hypers = {
         "betas": pair_of_betas,

@@ -47,7 +47,7 @@ class RMSprop(Optimizer):
     The same update as ``torch.optim.RMSprop`` up to rounding; torch accepts ε = 0 too. v starts at 0 (TensorFlow: 1).
     As in torch v − a² is not clamped: a gradient that stays constant for very long rounds it below zero, and the step
     to NaN. State: ``v``, with `centered` ``a``, with `momentum` ``b`` (torch: square_avg, grad_avg, momentum_buffer).
-    Moves 20 bytes a float32 parameter, and 8 for each further state.
+    Moves 20, 28 or 36 bytes a float32 parameter, for one, two or three of these.
 
     Examples
     --------

@@ -36,8 +36,9 @@ class Rprop(Optimizer):
     Notes
     -----
     For full batches: the sign of a noisy gradient turns at random. The same update as ``torch.optim.Rprop`` up to
-    rounding, but where g·l underflows to 0: torch takes it for 0, fastlr multiplies the signs. sign(0) is 0. State:
-    ``s``, and l as ``last`` (torch: step_size, prev). Moves 28 bytes a float32 parameter.
+    rounding, but where g·l underflows to 0: torch takes it for 0, fastlr multiplies the signs. optax 0.2 finds the same
+    steps and makes each one step late. sign(0) is 0. State: ``s``, and l as ``last`` (torch: step_size, prev). Moves 28
+    bytes a float32 parameter.
 
     Examples
     --------

@@ -34,6 +34,8 @@ def pair_of_betas(name: str, x: object) -> tuple[float, float]:
 class _ScheduleFree(Optimizer):
     """What the two share: the average, on demand."""
 
+    tunable = False
+
     @staticmethod
     @abstractmethod
     def share(group: Group) -> float:

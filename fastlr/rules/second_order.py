@@ -120,8 +120,8 @@ class Sophia(_core.InformedStepper, Optimizer):
     Notes
     -----
     The paper's update. The authors' SophiaG has ρBh + 1e-15 in the place of the maximum, with h of g̃², so D here is B
-    times that. optax takes D in after the step, for the next. State: ``m``, ``h`` (exp_avg, hessian). Moves 28 bytes a
-    float32 parameter, 32 in steps with D.
+    times that. optax takes D in after the step, for the next. State: ``m``, ``h`` (exp_avg, hessian). Moves 28 or, in
+    steps with D, 32 bytes a float32 parameter.
 
     Examples
     --------

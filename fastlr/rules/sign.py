@@ -79,7 +79,8 @@ class Signum(Optimizer):
 
     Notes
     -----
-    sign(0) is 0 and sign(NaN) NaN. Not in torch. State: ``m``. Moves 20 bytes a float32 parameter.
+    The same update as ``optax.signum``. sign(0) is 0 and sign(NaN) NaN. Not in torch. State: ``m``. Moves 20 bytes a
+    float32 parameter.
 
     Examples
     --------

@@ -363,6 +363,11 @@ class Step(torch.optim.Optimizer):
         arrays = [run_of(m.p) for m in members]
         if sparse:
             self._check_sparse(cls, members)
+        elif cls.per_row and (dense := [m.name for m in members if m.p.grad is not None]):
+            raise TypeError(
+                f"{grad_name(dense[0])} must be sparse for {cls.__name__}, a rule for rows, got a dense one; "
+                "use torch.nn.Embedding(sparse=True) or to_sparse(1), or another rule"
+            )
         if shaped:
             for m in members:
                 if not m.p.is_contiguous() or m.p.is_complex():

@@ -40,14 +40,14 @@ def _class(
     ours = [x for x in inspect.signature(Step.__init__).parameters.values() if x.kind is x.KEYWORD_ONLY]
     signature = inspect.Signature([*arguments, *ours])
     step = Informed if rule is not None and rule.informed else Step
-    return type(name, (step, base), {"__doc__": doc, "__module__": __name__, "__signature__": signature, "row": row})
+    own = {"__doc__": doc, "__module__": __name__, "__signature__": signature, "row": row, "own": base is Own}
+    return type(name, (step, base), own)
 
 
 class Own(torch.optim.Optimizer):
     """A rule that torch does not have, as the base class of its optimizer."""
 
     __signature__: inspect.Signature
-    own = True
 
     def __init__(self, params: Any, *args: Any, **kwargs: Any) -> None:
         given = type(self).__signature__.bind(params, *args, **kwargs)
@@ -112,16 +112,10 @@ def optimizer_of(rule: type[Rule]) -> Any:
     return _own(rule)
 
 
-class AMSGradW(fastlr.AMSGrad):
-    """As ``torch.optim.AdamW(amsgrad=True)`` has it: fastlr's own has the decay in the gradient."""
-
-    decoupled = True
-
-
 def _adam(group: Mapping[str, Any]) -> type[Rule]:
-    if group["decoupled_weight_decay"]:
-        return AMSGradW if group["amsgrad"] else fastlr.AdamW
-    return fastlr.AMSGrad if group["amsgrad"] else fastlr.Adam
+    if group["amsgrad"]:
+        return fastlr.AMSGrad
+    return fastlr.AdamW if group["decoupled_weight_decay"] else fastlr.Adam
 
 
 Adam = _optimizer("Adam", _adam, {**MOMENTS, "x": "max_exp_avg_sq"})

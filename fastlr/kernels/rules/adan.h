@@ -54,4 +54,5 @@ PER_ELEMENT out adan(real g, real m, real d, real n, real l, adan_step h)
 #define SQUARES 4
 #define CAUTIOUS
 #define HEADING way
+#define READS 4
 #include "../sweep.h"

@@ -42,4 +42,5 @@ PER_ELEMENT out adopt(real g, real m, real v, adopt_step h)
 #define SQUARES 2
 #define CAUTIOUS
 #define HEADING s0
+#define READS 3
 #include "../sweep.h"

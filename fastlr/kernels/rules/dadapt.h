@@ -141,6 +141,7 @@ PER_ELEMENT out dadapt_sgd(real g, real p, real s, real x0, dadapt_sgd_step h)
 #define ORIGIN
 #define MOVES_P
 #define SURVEY 1
+#define READS 0 /* but in the first step */
 #define ASKS
 #define TRAIL 2
 #define CARRY 3

@@ -64,6 +64,7 @@ PER_ELEMENT sums dog_survey(real g, real p, real start, dog_step h)
 #define ORIGIN
 #define MOVES_P
 #define SURVEY 2
+#define READS 1
 #define TRAIL 1
 #define SCOPE FASTLR_GROUP
 #define CARRY 3
@@ -93,6 +94,7 @@ PER_ELEMENT sums dog_averaged_survey(real g, real p, real a, real start, dog_ste
 #define ORIGIN
 #define MOVES_P
 #define SURVEY 2
+#define READS 1
 #define TRAIL 1
 #define SCOPE FASTLR_GROUP
 #define CARRY 3
@@ -114,6 +116,7 @@ PER_ELEMENT out ldog(real g, real p, real x0, ldog_step h)
 #define ORIGIN
 #define MOVES_P
 #define SURVEY 2
+#define READS 1
 #define TRAIL 1
 #define SCOPE FASTLR_TENSOR
 #define CARRY 3
@@ -136,6 +139,7 @@ PER_ELEMENT out ldog_averaged(real g, real p, real a, real x0, ldog_averaged_ste
 #define ORIGIN
 #define MOVES_P
 #define SURVEY 2
+#define READS 1
 #define TRAIL 1
 #define SCOPE FASTLR_TENSOR
 #define CARRY 3
@@ -183,6 +187,7 @@ PER_ELEMENT sums dowg_survey(real g, real p, real x0, dowg_step h)
 #define ORIGIN
 #define MOVES_P
 #define SURVEY 1
+#define READS 1
 #define TRAIL 1
 #define SCOPE FASTLR_GROUP
 #define CARRY 3

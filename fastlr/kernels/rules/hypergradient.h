@@ -64,6 +64,7 @@ PER_ELEMENT sums sgd_hd_survey(real g, real b, sgd_hd_step h)
 #define RULE sgd_hd
 #define STATES 1
 #define SURVEY 3
+#define READS 2
 #define SCOPE FASTLR_GROUP
 #define CARRY 2
 #include "../sweep.h"
@@ -100,6 +101,7 @@ PER_ELEMENT sums adam_hd_survey(real g, real m, real v, adam_hd_step h)
 #define STATES 2
 #define SQUARES 2
 #define SURVEY 3
+#define READS 3
 #define SCOPE FASTLR_GROUP
 #define CARRY 2
 #include "../sweep.h"

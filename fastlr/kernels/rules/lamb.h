@@ -3,13 +3,13 @@
  *     m ← b1 m + a g                                     a = 1 − b1, or 1 without averaging
  *     v ← b2 v + (1 − b2) g²
  *     u = (m / c1) / (√(v / c2) + ε) + λ p               ck = 1 − bkᵗ
- *       = √c2 / c1 (m / (√v + ε √c2)) + λ p
+ *       = √c2 / c1 (m / (√v + ε √c2)) + λ p              or both ck 1, uncorrected
  *     p ← p − η r u                                      r = ‖p‖ / ‖u‖, or 1 where either is 0 or nothing adapts
  *
  * The norms need u, so that the first read makes m and v too; it writes nothing, and the second makes them again.
  */
 typedef struct {
-    double b1, b2, eps, decay, averaging, always, clip;
+    double b1, b2, eps, decay, averaging, always, clip, corrected;
 } lamb_hyper;
 typedef struct {
     real a1, a2, eps, weight, gain, decay; /* ak = 1 − bk; weight = a; gain = √c2 / c1 */
@@ -23,7 +23,8 @@ PER_STEP double ratio_of(double p, double u)
 
 PER_STEP lamb_step lamb_at(const lamb_hyper *o, int64_t t, pace *x)
 {
-    const double c1 = complement(o->b1, t), c2 = complement(o->b2, t);
+    const bool corrected = o->corrected != 0;
+    const double c1 = corrected ? complement(o->b1, t) : 1, c2 = corrected ? complement(o->b2, t) : 1;
     if (x->sums && (o->decay != 0 || o->always != 0)) {
         const double ratio = ratio_of(x->sums->sum[0], x->sums->sum[1]);
         x->rate = within(x->rate * (o->clip != 0 && ratio > 1 ? 1 : ratio));
@@ -67,6 +68,7 @@ PER_ELEMENT sums lamb_survey(real g, real p, real m, real v, lamb_step h)
 #define SQUARES 2
 #define SEES_P
 #define SURVEY 2
+#define READS 4
 #define SCOPE FASTLR_TENSOR
 #include "../sweep.h"
 
@@ -118,5 +120,6 @@ PER_ELEMENT sums lamb_cautious_survey(real g, real p, real m, real v, lamb_step 
 #define SQUARES 2
 #define SEES_P
 #define SURVEY 4
+#define READS 4
 #define SCOPE FASTLR_TENSOR
 #include "../sweep.h"

@@ -40,4 +40,5 @@ PER_ELEMENT out laprop(real g, real m, real v, laprop_step h)
 #define SQUARES 2
 #define CARRY 1
 #define CAUTIOUS
+#define READS 3
 #include "../sweep.h"

@@ -51,6 +51,7 @@ PER_ELEMENT sums lars_survey(real g, real p, lars_step h)
 #define STATES 0
 #define SEES_P
 #define SURVEY 2
+#define READS 2
 #define SCOPE FASTLR_TENSOR
 #include "../sweep.h"
 
@@ -75,5 +76,6 @@ PER_ELEMENT sums lars_momentum_survey(real g, real p, real b, lars_step h)
 #define STATES 1
 #define SEES_P
 #define SURVEY 2
+#define READS 2
 #define SCOPE FASTLR_TENSOR
 #include "../sweep.h"

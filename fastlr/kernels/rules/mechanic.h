@@ -41,5 +41,8 @@ PER_ELEMENT out mechanic(real g, real p, real d, real x0, mechanic_step h)
 #define STATES 2
 #define MOVES_P
 #define SURVEY 4
+#define READS 3
+#define BLIND
+#define KEEPS 1
 #define CARRY 1
 #include "../sweep.h"

@@ -40,6 +40,7 @@ PER_ELEMENT sums novograd_survey(real g, real p, real m, novograd_step h)
 #define STATES 1
 #define SEES_P
 #define SURVEY 1
+#define READS 1
 #define SCOPE FASTLR_TENSOR
 #define CARRY 1
 #include "../sweep.h"

@@ -41,5 +41,6 @@ PER_ELEMENT sums stable_adamw_survey(real g, real m, real v, stable_adamw_step h
 #define STATES 2
 #define SQUARES 2
 #define SURVEY 1
+#define READS 2
 #define SCOPE FASTLR_TENSOR
 #include "../sweep.h"
