@@ -498,6 +498,32 @@ def test_grad_scaler(name):
     assert_close(a, b, 2e-5 if name == "Adafactor" else 5e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
+@pytest.mark.parametrize(("name", "tolerance"), [("Muon", 5e-3), ("SparseAdam", 2e-6)])
+def test_grad_scaler_of_the_rules_apart(name, tolerance):
+    a, b = pair(name, (6, 4), (3, 5), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
+    for t in range(6):
+        skipped = t in (0, 3)
+        set_grads(all_params(a), t)
+        for p, q in zip(all_params(a), all_params(b), strict=True):
+            q.grad = p.grad * scaler.get_scale()
+            q.grad[2, 1] = float("inf") if skipped else q.grad[2, 1]
+            if name == "SparseAdam":
+                p.grad, q.grad = p.grad.to_sparse(1), q.grad.to_sparse(1)
+        if not skipped:
+            a.step()
+        scaler.scale(torch.ones(()))
+        before = bits(b)
+        scaler.step(b)
+        assert all(map(torch.equal, bits(b)[:2], before[:2])) == skipped
+        if skipped:
+            assert_same_bits(bits(b), before)
+        scaler.update()
+    assert_close(a, b, tolerance)
+    assert {float(slot["step"]) for slot in b.state.values() if "step" in slot} in ({4.0}, set())
+
+
 def test_grad_scaler_that_has_unscaled():
     params = parameters((4,))
     a, b = torch.optim.SGD(parameters((4,)), lr=0.1), ours.SGD(params, lr=0.1)
