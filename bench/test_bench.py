@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import fastlr
 from bench import clock, compare, engines, readme
 from bench.cases import RULES, Case, Data, parse_size
 from bench.check import FACTORS, OF_PATH, excess, norm_error, verify
@@ -261,3 +262,27 @@ def test_steps_in_backward_spare_the_gradients():
     peaks = {name: torch_memory.measured(name, width, layers, 3)[0] for name in ("fastlr", "fastlr in backward")}
     spared = peaks["fastlr"] - peaks["fastlr in backward"]
     assert 0.75 < spared / torch_memory.gradients(width, layers) < 1.25
+
+
+# ---- fastlr.rule ----------------------------------------------------------------------------------------------------
+
+
+def test_a_users_rule_is_compared_with_the_kernel():
+    """Checked against the reference, then timed in turns with it; recorded as the other engines are."""
+    pytest.importorskip("numba")
+    loaded, missing = engines.load(["fastlr", "fastlr.rule"])
+    assert not missing
+    result = compare.measure(Case("adamw", parse_size("100Ki"), threads=1), loaded, rounds=3)
+    assert list(result.times) == ["fastlr", "fastlr.rule"]
+    assert [len(t.samples) for t in result.times.values()] == [3, 3]
+    assert "fastlr.rule" in compare.show(result)
+
+
+def test_a_users_rule_that_is_wrong_is_not_timed(monkeypatch):
+    pytest.importorskip("numba")
+    from bench.engines import rule_
+
+    monkeypatch.setattr(rule_, "AdamW", fastlr.Adam)
+    (engine,) = engines.load(["fastlr.rule"])[0].values()
+    result = compare.measure(Case("adamw", 1000), {"fastlr.rule": engine}, rounds=1)
+    assert result.excuses["fastlr.rule"].startswith("DISAGREES")
