@@ -826,6 +826,31 @@ def test_sparse_gradients_with_momentum(options):
             all_params(opt)[0].grad = torch.sparse_coo_tensor(index, values.double(), (20, 3))
             opt.step()
     assert_close(a, b, 1e-12)
+    its, _ = pair("SGD", (20, 3), dtype=torch.float64, lr=0.1, momentum=0.9, **options)
+    with torch.no_grad():
+        all_params(its)[0].copy_(all_params(b)[0])
+    its.load_state_dict(copy.deepcopy(b.state_dict()))  # torch shares what it loads
+    for opt in (its, b):
+        all_params(opt)[0].grad = torch.sparse_coo_tensor(index, values.double(), (20, 3))
+    b.step()
+    if "nesterov" in options:  # sparse + dense, which torch does not add
+        with pytest.raises(RuntimeError, match="sparse"):
+            its.step()
+    else:
+        its.step()
+        assert_close(its, b, 1e-12)
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_gradients_of_no_row(name):
+    """A batch may look up nothing."""
+    a, b = pair(name, (20, 3), **SPARSE[name])
+    for nnz in (2, 0, 3):
+        for opt in (a, b):
+            index = torch.arange(nnz).reshape(1, -1)
+            all_params(opt)[0].grad = torch.sparse_coo_tensor(index, torch.ones(nnz, 3), (20, 3), check_invariants=True)
+            opt.step()
+    assert_close(a, b)
 
 
 def test_sparse_rows_where_each_has_a_number():
