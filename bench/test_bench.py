@@ -1,7 +1,9 @@
 """`pytest bench/`: the pytest-benchmark face, and tests of what the numbers rest on."""
 
+import argparse
 import math
 import sys
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -312,3 +314,91 @@ def test_storage_that_is_wrong_gets_no_time():
     storage.check("right", param, step, p, g, True)
     with pytest.raises(ValueError, match="idle DISAGREES: off by"):
         storage.check("idle", p.copy(), lambda: None, p, g, True)
+
+
+# ---- bench.torch_loop and bench.torch_memory ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def loop(monkeypatch):
+    """The module, with models of a size for tests."""
+    torch = pytest.importorskip("torch")
+    from bench import torch_loop
+
+    def small(torch):
+        nn = torch.nn
+        return nn.Sequential(nn.EmbeddingBag(500, 8, sparse=True, mode="sum"), nn.Linear(8, 8), nn.Linear(8, 4))
+
+    def few(torch):
+        return [(torch.randint(500, (16, 5)), torch.randint(4, (16,))) for _ in range(3)]
+
+    monkeypatch.setitem(torch_loop.MODELS, "embeddings", torch_loop.Model(small, few, torch_loop.cross_entropy))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield torch_loop
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("model", ["mlp", "embeddings"])
+def test_the_loop_times_every_optimizer_or_says_why_not(loop, model, capsys, monkeypatch):
+    """Also where the compiler takes longer than it may; test_step has torch's own."""
+    import torch
+
+    def slow(torch, model):
+        time.sleep(60)
+
+    for table in (loop.OPTIMIZERS, loop.SPARSE):
+        monkeypatch.setitem(table, "torch compiled", slow)
+    trainers, missing = loop.run(torch, model, 2, patience=0.1)
+    assert missing.keys() == {"torch compiled"}
+    assert trainers.keys() | missing.keys() == loop.optimizers(model).keys()
+    assert all(t.made == loop.CHECKED + 2 * (loop.WARM + loop.TIMED) for t in trainers.values())
+    assert all(0 < t.steps.median < t.iterations.median for t in trainers.values())
+    loop.show(model, trainers, missing, argparse.Namespace(threads=1, rounds=2))
+    printed = capsys.readouterr().out
+    assert "torch compiled: failed: not within 0.1 s" in printed
+    assert (loop.WHY in printed) == (model == "embeddings")
+    assert loop.run(torch, model, 1, patience=0)[1] == {"torch compiled": "not asked for"}
+
+
+def test_the_loop_finds_copies_that_disagree(loop, monkeypatch):
+    import torch
+
+    monkeypatch.setitem(loop.SPARSE, "fastlr", lambda torch, model: (lambda: None, model.zero_grad))
+    with pytest.raises(SystemExit, match="DISAGREES: after 20 iterations fastlr is off"):
+        loop.run(torch, "embeddings", 1, patience=0)
+
+
+def test_steps_in_backward_spare_the_gradients():
+    """Of the peak of a process; one layer's are there at a time, and a layer's activations are small."""
+    pytest.importorskip("torch")
+    from bench import torch_memory
+
+    width, layers = 1024, 10
+    peaks = {name: torch_memory.measured(name, width, layers, 3)[0] for name in ("fastlr", "fastlr in backward")}
+    spared = peaks["fastlr"] - peaks["fastlr in backward"]
+    assert 0.75 < spared / torch_memory.gradients(width, layers) < 1.25
+
+
+# ---- fastlr.rule ----------------------------------------------------------------------------------------------------
+
+
+def test_a_users_rule_is_compared_with_the_kernel():
+    """Checked against the reference, then timed in turns with it; recorded as the other engines are."""
+    pytest.importorskip("numba")
+    loaded, missing = engines.load(["fastlr", "fastlr.rule"])
+    assert not missing
+    result = compare.measure(Case("adamw", parse_size("100Ki"), threads=1), loaded, rounds=3)
+    assert list(result.times) == ["fastlr", "fastlr.rule"]
+    assert [len(t.samples) for t in result.times.values()] == [3, 3]
+    assert "fastlr.rule" in compare.show(result)
+
+
+def test_a_users_rule_that_is_wrong_is_not_timed(monkeypatch):
+    pytest.importorskip("numba")
+    from bench.engines import rule_
+
+    monkeypatch.setattr(rule_, "AdamW", fastlr.Adam)
+    (engine,) = engines.load(["fastlr.rule"])[0].values()
+    result = compare.measure(Case("adamw", 1000), {"fastlr.rule": engine}, rounds=1)
+    assert result.excuses["fastlr.rule"].startswith("DISAGREES")

@@ -8,8 +8,10 @@ some iterations each, of which the first are not timed, since the copies before 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from statistics import median
 from time import perf_counter_ns
 from typing import Any, NamedTuple
@@ -155,26 +157,44 @@ def floor(torch: Any, model: Any) -> Made:
     return step, zero
 
 
-def sparse(module: Any, model: Any, **how: Any) -> Made:
-    """SparseAdam for the table, AdamW for the rest."""
-    table = module.SparseAdam(model[0].parameters(), **HYPER)
-    rest = module.AdamW([*model[1].parameters(), *model[2].parameters()], **HYPER, **how)
+def sparse(module: Any, model: Any, rest: list[Any], wrap: Any = None, **how: Any) -> Made:
+    """SparseAdam for the table, AdamW for the rest, whose step is wrapped."""
+    table, dense = module.SparseAdam(model[0].parameters(), **HYPER), module.AdamW(rest, **HYPER, **how)
+    move = wrap(dense.step) if wrap else dense.step
 
     def step() -> None:
         table.step()
-        rest.step()
+        move()
 
-    return step, model.zero_grad
+    def zero() -> None:
+        table.zero_grad()
+        dense.zero_grad()
+
+    return step, zero
+
+
+def rest_of(model: Any) -> list[Any]:
+    return [*model[1].parameters(), *model[2].parameters()]
 
 
 def sparse_of_torch(torch: Any, model: Any) -> Made:
-    return sparse(torch.optim, model, fused=True)
+    return sparse(torch.optim, model, rest_of(model), fused=True)
+
+
+def sparse_compiled(torch: Any, model: Any) -> Made:
+    return sparse(torch.optim, model, rest_of(model), torch.compile, foreach=True)
 
 
 def sparse_of_fastlr(torch: Any, model: Any) -> Made:
     import fastlr.torch
 
-    return sparse(fastlr.torch, model)
+    return sparse(fastlr.torch, model, rest_of(model))
+
+
+def sparse_flat(torch: Any, model: Any) -> Made:
+    import fastlr.torch
+
+    return sparse(fastlr.torch, model, fastlr.torch.flatten(rest_of(model)))
 
 
 FLOOR = "floor, flattened"  # which trains nothing
@@ -191,12 +211,34 @@ OPTIMIZERS: dict[str, Callable[[Any, Any], Made]] = {
     "torch for-loop": lambda torch, model: of_torch(torch, model, foreach=False),
     "torch compiled": compiled,
 }
-SPARSE = {"fastlr": sparse_of_fastlr, "torch for-loop": sparse_of_torch}  # torch has no other for sparse gradients
+SPARSE = {
+    "fastlr": sparse_of_fastlr,
+    "fastlr flattened": sparse_flat,
+    "torch for-loop": sparse_of_torch,
+    "torch compiled": sparse_compiled,
+}
+WHY = """torch has one step for sparse gradients, a loop, which its compiler cannot take: fused or compiled is the step
+of the dense layers alone. Where fastlr's are flattened, those are one buffer: a sparse gradient has no place in one."""
 
 
-def optimizers(model: str, with_compiled: bool) -> dict[str, Callable[[Any, Any], Made]]:
-    found = SPARSE if model == "embeddings" else OPTIMIZERS
-    return {name: make for name, make in found.items() if with_compiled or name != "torch compiled"}
+def optimizers(model: str) -> dict[str, Callable[[Any, Any], Made]]:
+    return SPARSE if model == "embeddings" else OPTIMIZERS
+
+
+@contextlib.contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """What takes longer is a TimeoutError."""
+
+    def stop(*_: Any) -> None:
+        raise TimeoutError(f"not within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 class Trainer:
@@ -237,28 +279,44 @@ def check(trainers: dict[str, Trainer]) -> None:
             raise SystemExit(f"DISAGREES: after {CHECKED} iterations {name} is off torch's for-loop by {error:.3g}")
 
 
-def run(torch: Any, name: str, rounds: int, with_compiled: bool) -> dict[str, Trainer]:
-    model = MODELS[name]
+def run(torch: Any, name: str, rounds: int, patience: float) -> tuple[dict[str, Trainer], dict[str, str]]:
+    """Those that were timed, and why others were not; compiling may take `patience` seconds, or 0: no time at all."""
+    model, missing = MODELS[name], {}
     torch.manual_seed(1)
     batches = model.batches(torch)
-    trainers = {key: Trainer(torch, model, make) for key, make in optimizers(name, with_compiled).items()}
+    trainers = {}
     with no_gc():
-        for trainer in trainers.values():
-            for _ in range(CHECKED):
-                trainer.iterate(batches)
+        for key, make in optimizers(name).items():
+            if key == "torch compiled" and not patience:
+                missing[key] = "not asked for"
+                continue
+            try:
+                with limited(patience) if key == "torch compiled" else contextlib.nullcontext():
+                    trainer = Trainer(torch, model, make)
+                    for _ in range(CHECKED):
+                        trainer.iterate(batches)
+            except Exception as error:
+                if key != "torch compiled":
+                    raise
+                missing[key] = f"failed: {error}".splitlines()[0]  # the compiler has wrapped what was raised in it
+                continue
+            trainers[key] = trainer
         check(trainers)
         for k in range(rounds):
             for key in rotated(list(trainers), k):
                 trainers[key].turn(batches)
-    return trainers
+    return trainers, missing
 
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--rounds", type=int, default=51, help=f"turns of each copy, of {TIMED} timed iterations")
     p.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), help="of those of this file")
-    p.add_argument("--compiled", action="store_true", help="torch.compile's optimizer too")
+    p.add_argument(
+        "--patience", type=float, default=300, help="seconds that torch.compile may take, each time; 0: none"
+    )
     p.add_argument("--threads", type=int, default=2, help="of torch and of fastlr")
+    p.add_argument("--record", action="store_true", help="write it to bench/record/ too")
     a = p.parse_args()
     limit_threads(a.threads)
     os.environ.setdefault("FASTLR_NUM_THREADS", str(a.threads))
@@ -268,12 +326,13 @@ def main() -> None:
 
     torch.set_num_threads(a.threads)
     fastlr.set_num_threads(a.threads)
-    print(machine.describe())
-    for name in a.models:
-        show(name, run(torch, name, a.rounds, a.compiled), a)
+    with machine.recorded("torch_loop", a.record):
+        print(machine.describe())
+        for name in a.models:
+            show(name, *run(torch, name, a.rounds, a.patience), a)
 
 
-def show(model: str, trainers: dict[str, Trainer], a: argparse.Namespace) -> None:
+def show(model: str, trainers: dict[str, Trainer], missing: dict[str, str], a: argparse.Namespace) -> None:
     ours = trainers["fastlr"].steps
     table = [
         (
@@ -292,6 +351,10 @@ def show(model: str, trainers: dict[str, Trainer], a: argparse.Namespace) -> Non
     print(f"\nthe step right after backward(), {model} of {size}")
     print(f"{a.threads} threads, {a.rounds} rounds of {TIMED} iterations")
     print(render(("optimizer", "step", "min", "x fastlr", "by round", "iteration", "share"), table))
+    for name, reason in missing.items():
+        print(f"{name}: {reason}")
+    if model == "embeddings":
+        print(WHY)
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ cdef extern from "fastlr.h" nogil:
         fastlr_made_chunk chunk
 
     void fastlr_add(fastlr_made *)
+    void fastlr_use_made(fastlr_made *, fastlr_made_at, fastlr_made_chunk)
 
 
 _C_API = PyCapsule_New(<void *>fastlr_get_api(), FASTLR_CAPSULE, NULL)
@@ -206,5 +207,4 @@ cdef class Made:
 
     def use(self, str kind, uintptr_t at, uintptr_t chunk):
         """The functions' addresses: see `fastlr_made` in fastlr.h. The code must stay where it is."""
-        cdef fastlr_made *made = &self.made[kind == "d"]
-        made.at, made.chunk = <fastlr_made_at><void *>at, <fastlr_made_chunk><void *>chunk
+        fastlr_use_made(&self.made[kind == "d"], <fastlr_made_at><void *>at, <fastlr_made_chunk><void *>chunk)

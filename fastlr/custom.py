@@ -136,13 +136,17 @@ class Custom(Optimizer):
         groups: int,
         beside: Mapping[str, list[Any]] | None = None,
     ) -> _core.Plan:
-        kind = "d" if structure.arrays[0].dtype.char == "d" else "f"
+        cls.compile("d" if structure.arrays[0].dtype.char == "d" else "f")
+        return super().plan(rule, structure, state, pieces, groups, beside)
+
+    @classmethod
+    def compile(cls, kind: str) -> None:
+        """Makes the kernel for float32, "f", or float64, "d", if there is none yet. After `variant`."""
         assert cls._made is not None
         if not cls._made.compiled(kind):
             from fastlr import compiled
 
             cls._kept.append(compiled.build(cls, cls._made, kind))
-        return super().plan(rule, structure, state, pieces, groups, beside)
 
 
 def rule(

@@ -1,7 +1,9 @@
 """fastlr's rules in JAX, on CPUs: under ``jax.jit``, as a call of XLA's to the kernels, without Python or copies.
 
 XLA's buffers are updated where they lie if they are donated: parameters and state by `in_place`, state by `transform`.
-Where a hyper-parameter is a schedule or a function, Python is asked for its value at each step.
+JAX gives each donated buffer to the first result of its shape that has none yet, so a function returns what it was
+given in the order in which it was given: ``(params, state)``. Where a hyper-parameter is a schedule or a function,
+Python is asked for its value at each step.
 """
 
 from __future__ import annotations
@@ -42,6 +44,10 @@ def transform(rule: type[Optimizer], **hyper: Any) -> Any:
     Its updates are the new parameters less the old, so that ``optax.apply_updates`` is within a rounding of what the
     class itself gives. The rate is in it: chain nothing after it that scales. `in_place` spares both passes.
 
+    State is updated where it lies in a function that is given parameters and state, both donated, and returns both, in
+    that order, as in the example. Of ``opt.update`` alone donate gradients and state: without the gradients' buffers
+    the updates would have those of the first state.
+
     Parameters
     ----------
     rule : type
@@ -51,11 +57,11 @@ def transform(rule: type[Optimizer], **hyper: Any) -> Any:
 
     Examples
     --------
-    >>> import fastlr, fastlr.jax, jax, jax.numpy as jnp, optax
+    >>> import fastlr, fastlr.jax, functools, jax, jax.numpy as jnp, optax
     >>> opt = fastlr.jax.transform(fastlr.Adam, lr=0.1)
     >>> params = {"w": jnp.ones(3)}
     >>> state = opt.init(params)
-    >>> @jax.jit
+    >>> @functools.partial(jax.jit, donate_argnums=(0, 1))
     ... def step(params, state):
     ...     updates, state = opt.update({"w": jnp.array([1.0, -2.0, 0.0])}, state, params)
     ...     return optax.apply_updates(params, updates), state

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastlr import _core
+from fastlr.custom import Custom
 from fastlr.extras import need
 from fastlr.groups import Group
 from fastlr.hyper import is_scheduled
@@ -109,8 +110,8 @@ def update(optimizer: type[Optimizer], **hyper: Any) -> Callable[..., None]:
     Parameters
     ----------
     optimizer : type
-        The class, such as `fastlr.AdamW`. Not one whose rule keeps numbers from step to step (Prodigy), takes a
-        Hessian, or is not one pass over the elements (Adafactor, Muon).
+        The class, such as `fastlr.AdamW`, or one that `fastlr.rule` made. Not one whose rule keeps numbers from step to
+        step (Prodigy), takes a Hessian, or is not one pass over the elements (Adafactor, Muon).
     **hyper
         Its hyper-parameters but for `lr`: numbers, checked as the class checks them.
 
@@ -145,6 +146,9 @@ def update(optimizer: type[Optimizer], **hyper: Any) -> Callable[..., None]:
             raise TypeError(f"{name} must be a number: give what changes to the function that this returns")
     group.check()
     rule, states = optimizer.variant([group])
+    if issubclass(optimizer, Custom):
+        for kind in "fd":  # what arrays will be is not known yet
+            optimizer.compile(kind)
     if not _core.embeds(rule) or optimizer.per_row:
         raise TypeError(f"optimizer must be one whose rule is one pass over p, g and states, got {optimizer.__name__}")
     l2, decay = map(float, optimizer.decay(group))

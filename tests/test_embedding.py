@@ -15,6 +15,7 @@ import pytest
 
 import fastlr
 from fastlr import _core
+from fastlr.schedules import tree
 from tests import cases
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -104,11 +105,11 @@ def test_the_c_example_has_pythons_bits(library, hinge, expected, tmp_path):
         np.testing.assert_array_equal(found, expected, err_msg=kind)
 
 
-def test_the_c_example_runs_under_valgrind(hinge, tmp_path):
+def test_the_c_example_runs_under_valgrind(library, hinge, tmp_path):
     valgrind = tool("valgrind")
-    programs = link(tool("gcc"), pathlib.Path(fastlr.get_library_dir()), ROOT / "examples" / "c" / "train.c", tmp_path)
     check = [valgrind, "-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite"]
-    run(*check, programs["libfastlr.a"], hinge.path(), 3)
+    *_, program = link(*library, ROOT / "examples" / "c" / "train.c", tmp_path).values()
+    run(*check, program, hinge.path(), 3)
 
 
 def test_a_call_is_the_functions_that_it_is_made_of(library, tmp_path):
@@ -120,10 +121,32 @@ def test_a_call_is_the_functions_that_it_is_made_of(library, tmp_path):
         assert int(refused.split()[0]) >= 20
 
 
-def test_valgrind_finds_nothing_in_a_call(tmp_path):
+def test_valgrind_finds_nothing_in_a_call(library, tmp_path):
+    """With the package's archive, and the shared libraries that are made without it."""
     valgrind = tool("valgrind")
-    program = link(tool("gcc"), pathlib.Path(fastlr.get_library_dir()), ROOT / "tests" / "c" / "embed.c", tmp_path)
-    run(valgrind, "-q", "--error-exitcode=9", "--leak-check=full", program["libfastlr.a"])
+    *_, program = link(*library, ROOT / "tests" / "c" / "embed.c", tmp_path).values()
+    run(valgrind, "-q", "--error-exitcode=9", "--leak-check=full", program)
+
+
+def test_a_later_library_serves_programs_of_today(tmp_path):
+    """tests/c/embed.c with a library in which every structure has one member more, at its end."""
+    header = (pathlib.Path(fastlr.get_include()) / "fastlr.h").read_text()
+    for name in ("call", "tensor", "found", "description"):
+        assert header.count(f"}} fastlr_{name};") == 1
+        header = header.replace(f"}} fastlr_{name};", f"    double later;\n}} fastlr_{name};")
+    (tmp_path / "fastlr.h").write_text(header)
+    gcc, later, program = tool("gcc"), tmp_path / "later.o", tmp_path / "program"
+    for source in ("abi.c", "embed.c"):
+        run(gcc, *C, f"-I{tmp_path}", "-c", ROOT / "fastlr" / "kernels" / source, "-o", later)
+    include, archive = f"-I{fastlr.get_include()}", pathlib.Path(fastlr.get_library_dir()) / "libfastlr.a"
+    run(gcc, *C, include, ROOT / "tests" / "c" / "embed.c", later, archive, "-lm", "-pthread", "-o", program)
+    assert int(run(program).split()[0]) >= 4 * 50
+
+
+def test_the_header_has_the_packages_version():
+    header = (pathlib.Path(fastlr.get_include()) / "fastlr.h").read_text()
+    n = int(header.partition("#define FASTLR_VERSION ")[2].split()[0])
+    assert f"{n // 10000}.{n // 100 % 100}.{n % 100}" == fastlr.__version__
 
 
 @pytest.mark.parametrize("language", [["gcc", "-std=c11", "-xc", "-Wpedantic"], ["g++", "-std=c++17", "-xc++"]])
@@ -147,19 +170,105 @@ def test_the_shared_library_exports_the_header_and_nothing_else(library):
 # ---- the table in the capsule ---------------------------------------------------------------------------------------
 
 
-def test_the_capsule_has_the_table():
+class Tensor(ctypes.Structure):
+    _fields_ = [("n", ctypes.c_size_t), ("p", ctypes.c_void_p), ("g", ctypes.c_void_p), ("s", ctypes.c_void_p * 5)]
+
+
+class Call(ctypes.Structure):
+    _fields_ = [
+        *[("size", ctypes.c_size_t), ("rule", ctypes.c_char_p), ("dtype", ctypes.c_int), ("threads", ctypes.c_int)],
+        ("t", ctypes.c_int64),
+        *[(name, ctypes.c_double) for name in ("lr", "scale", "l2", "decay", "clip_norm")],
+        *[("hyper", ctypes.POINTER(ctypes.c_double)), ("hypers", ctypes.c_size_t)],
+        *[("tensors", ctypes.POINTER(Tensor)), ("count", ctypes.c_size_t), ("stride", ctypes.c_size_t)],
+        *[("carry", ctypes.c_void_p), ("scratch", ctypes.c_void_p), ("room", ctypes.c_size_t)],
+        *[("zero", ctypes.c_bool), ("skip", ctypes.c_bool)],
+    ]
+
+
+class Found(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_size_t), ("norm", ctypes.c_double)]
+
+
+class Description(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_size_t),
+        *[(name, ctypes.c_int) for name in ("states", "inputs", "hypers", "carry", "passes", "accesses", "scope")],
+    ]
+
+
+TASK = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t)
+_int, _text, _size, _of = ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t, ctypes.CFUNCTYPE
+
+
+class Table(ctypes.Structure):
+    """That of version 1: never to be changed, only added to."""
+
+    _fields_ = [
+        *[("abi", ctypes.c_uint32), ("size", ctypes.c_uint32)],
+        ("describe", _of(_int, _text, _int, ctypes.POINTER(Description))),
+        ("scratch", _of(_size, ctypes.POINTER(Call))),
+        ("update", _of(_int, ctypes.POINTER(Call), ctypes.POINTER(Found))),
+        ("message", _of(_text, _int)),
+        ("rule_name", _of(_text, _int)),
+        ("isa_name", _of(_text, _int)),
+        ("isa_runs", _of(ctypes.c_bool, _int)),
+        ("isa", _of(_int)),
+        ("use_isa", _of(None, _int)),
+        ("processors", _of(_int)),
+        ("parallel", _of(None, _size, _int, TASK, ctypes.c_void_p)),
+        ("schedule", _of(_int, ctypes.c_void_p, _size, ctypes.c_void_p, ctypes.c_void_p)),
+    ]
+
+
+@pytest.fixture
+def table():
     get = ctypes.pythonapi.PyCapsule_GetPointer
     get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
-    address = get(_core._C_API, b"fastlr._core._C_API")
-    abi, size = (ctypes.c_uint32 * 2).from_address(address)
-    assert abi == 1
-    assert size >= 8 + 12 * ctypes.sizeof(ctypes.c_void_p)  # append-only: what version 1 began with
-    functions = (ctypes.c_void_p * 12).from_address(address + 8)
-    assert all(functions)
-    message = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_int)(functions[3])
-    assert message(0) == b"done"
-    rule_name = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_int)(functions[4])
-    assert rule_name(0) == b"adabelief"
+    return Table.from_address(get(_core._C_API, b"fastlr._core._C_API"))
+
+
+def call(table, rule, p, g, states, hyper, lr, t=1, clip_norm=0.0):
+    """The status of a step of one array, and the norm that was found."""
+    tensor = Tensor(len(p), p.ctypes.data, g.ctypes.data, (ctypes.c_void_p * 5)(*(s.ctypes.data for s in states)))
+    c = Call(ctypes.sizeof(Call), rule.encode(), p.dtype == np.float64, 1, t, lr, 1, 0, 0, clip_norm)
+    c.hyper, c.hypers = (ctypes.c_double * len(hyper))(*hyper), len(hyper)
+    c.tensors, c.count, c.stride = ctypes.pointer(tensor), 1, ctypes.sizeof(Tensor)
+    memory, found = np.empty(table.scratch(c), np.uint8), Found(ctypes.sizeof(Found))
+    c.scratch, c.room = memory.ctypes.data, len(memory)
+    return table.update(c, found), found.norm
+
+
+def test_the_capsule_has_the_table(table):
+    """Each of its entries does what its name says."""
+    assert table.abi == 1
+    assert table.size >= ctypes.sizeof(Table)
+    d = Description(ctypes.sizeof(Description))
+    assert table.describe(b"adam", 0, d) == 0
+    assert (d.states, d.inputs, d.hypers, d.carry, d.passes, d.scope) == (2, 0, 4, 0, 1, 0)
+    names = [table.rule_name(n) for n in range(20)]
+    assert names == sorted(names)
+    assert table.message(0) == b"done"
+    isas = [table.isa_name(n).decode() for n in range(2) if table.isa_runs(n)]
+    assert isas[0] == "baseline"
+    assert table.isa_name(table.isa()).decode() == fastlr.isa()
+    before = table.isa()
+    table.use_isa(0)
+    assert fastlr.isa() == "baseline"
+    table.use_isa(before)
+    assert table.processors() >= 1
+    seen = []
+    table.parallel(10, 1, TASK(lambda ctx, first, last: seen.extend(range(first, last))), None)
+    assert seen == list(range(10))
+    p, g = np.ones(3), np.array([3.0, 0.0, 4.0])
+    status, norm = call(table, "sgd", p, g, [], [0.0, 0.0, 0.0], 0.5, clip_norm=1.0)
+    assert (status, norm) == (0, 5.0)
+    np.testing.assert_allclose(p, [0.7, 1, 0.6], rtol=1e-6)
+    assert call(table, "sgd", p, g, [], [0.0], 0.5)[0] == 4  # fewer hyper-parameters than it has
+    segments, _ = tree.table_of(fastlr.schedules.linear(1.0, 0.5, 10)._lowered.node)
+    x, y = np.array([0.0, 5.0, 20.0]), np.empty(3)
+    assert table.schedule(segments, 3, x.ctypes.data, y.ctypes.data) == 0
+    np.testing.assert_array_equal(y, [1, 0.75, 0.5])
 
 
 # ---- Cython ---------------------------------------------------------------------------------------------------------
@@ -247,6 +356,45 @@ def test_kernels_in_compiled_loops_have_pythons_bits(jit, id, dtype):
     np.testing.assert_array_equal(mine, p)
     for key, x in zip(opt.states, s, strict=True):
         np.testing.assert_array_equal(x, opt.state[key])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_users_rules_in_compiled_loops_have_pythons_bits(jit, dtype):
+    """Of a class that has made no optimizer yet: its kernels for both types are compiled when the step is made."""
+    Heavy = heavy()
+    step, p = jit.update(Heavy, momentum=0.5), np.linspace(-1, 1, 9).astype(dtype)
+    mine, b = p.copy(), np.zeros_like(p)
+    opt = Heavy(p, momentum=0.5, lr=0.25)
+    for t in range(1, 4):
+        g = np.sin(p)
+        step(mine, g, (b,), t, 0.25)
+        opt.step(g)
+    np.testing.assert_array_equal(mine, p)
+    np.testing.assert_array_equal(b, opt.state["b"])
+
+
+def heavy():
+    @fastlr.rule(states=("b",), momentum=0.9)
+    def Heavy(g, b, momentum):
+        b = momentum * b + g
+        return b, b
+
+    return Heavy
+
+
+def test_a_rule_without_a_kernel_is_no_rule(jit, table):
+    """A user's is in the kernels' table before it is compiled, and may be compiled for one type alone."""
+    Heavy, wrong = heavy(), table.message(3)
+    assert b"rule must be one of" in wrong
+    Heavy.variant(())
+
+    def status(dtype):
+        p = np.ones(3, dtype)
+        return table.message(call(table, Heavy.rule, p, p.copy(), [np.zeros_like(p)], [0.9], 0.1)[0])
+
+    assert [status(np.float32), status(np.float64)] == [wrong, wrong]
+    Heavy(np.ones(3))
+    assert [status(np.float32), status(np.float64)] == [wrong, b"done"]
 
 
 def test_wrong_arrays_are_refused_in_compiled_loops(jit):

@@ -110,6 +110,37 @@ def test_donated_buffers_are_updated_where_they_lie_and_no_others():
         np.testing.assert_array_equal(x, y)
 
 
+def of_both(opt):
+    def step(params, grads, state):
+        updates, state = opt.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    return step
+
+
+def of_update(opt):
+    return lambda params, grads, state: opt.update(grads, state, params)
+
+
+@pytest.mark.parametrize(
+    ("make", "donated", "lies"),
+    [(of_both, (0, 2), True), (of_update, (1, 2), True), (of_both, (), False), (of_update, (2,), False)],
+)
+def test_the_state_of_a_transform_is_updated_where_it_lies(make, donated, lies):
+    """Where it is donated, and no result of its shape comes before it without a buffer of its own."""
+    opt = fastlr.jax.transform(fastlr.AdamW, lr=0.1)
+    params = {"a": jnp.ones(100_000), "b": jnp.zeros((300, 70)), "c": jnp.full(100_000, 2.0)}
+    grads, state = jax.tree.map(lambda p: jnp.full_like(p, 0.5), params), opt.init(params)
+    expected = make(opt)(params, grads, state)
+    before = pointers(params), pointers(state.states)
+    made, after = jax.jit(make(opt), donate_argnums=donated)(params, grads, state)
+    assert (pointers(after.states) == before[1]) == lies
+    if 0 in donated:
+        assert pointers(made) == before[0]
+    for x, y in zip(jax.tree.leaves((made, after)), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-7)
+
+
 def test_leaves_of_two_types():
     with jax.enable_x64(True):
         params = {"single": jnp.ones(5, jnp.float32), "double": jnp.ones(3, jnp.float64), "more": jnp.zeros(2)}

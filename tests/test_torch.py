@@ -3,6 +3,8 @@
 import copy
 import inspect
 import pickle
+import pydoc
+import re
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from tests.torch_models import backward, batches, build  # noqa: E402
 THEIRS = [name for name in ours.__all__ if hasattr(torch.optim, name)]
 NAMES = [name for name in THEIRS if name not in ("Muon", "SparseAdam")]  # one goes by bfloat16, one by rows
 OWN = [name for name in ours.__all__ if name[0].isupper() and name not in (*THEIRS, "AdaHessian")]
+EACH = [*THEIRS, *OWN, "AdaHessian", "Heavy"]
 every = pytest.mark.parametrize("name", NAMES)
 
 
@@ -44,6 +47,36 @@ def pair(name, *shapes, dtype=torch.float32, **options):
     params = parameters(*shapes, dtype=dtype), parameters(*shapes, dtype=dtype)
     known = {key: x for key, x in options.items() if key not in ("clip_norm", "nonfinite")}
     return getattr(torch.optim, name)(params[0], **known), getattr(ours, name)(params[1], **options)
+
+
+@fastlr.rule(states=("b",), momentum=0.9)
+def Heavy(g, b, momentum):
+    b = momentum * b + g
+    return b, b
+
+
+def kind_of(name):
+    """A class of `EACH`."""
+    if name != "Heavy":
+        return getattr(ours, name)
+    pytest.importorskip("numba")
+    return ours.optimizer_of(Heavy)
+
+
+def of_any(name, **options):
+    return kind_of(name)(parameters((5, 2), (2, 3)), **options)
+
+
+def step_any(opt, seed):
+    """By gradients that are sparse where the rule takes no others."""
+    set_grads(all_params(opt), seed)
+    for p in all_params(opt):
+        if isinstance(opt, ours.SparseAdam | ours.LazyAdam | ours.RowAdagrad):
+            p.grad = p.grad.to_sparse(1)
+    if isinstance(opt, ours.AdaHessian):
+        opt.step(hessian=[p.grad.square() for p in all_params(opt)])
+    else:
+        opt.step()
 
 
 def all_params(opt):
@@ -177,21 +210,37 @@ def test_betas_that_change_in_place(betas):
     assert_same_bits(bits(opt), bits(other))
 
 
-@pytest.mark.parametrize("options", [{"foreach": True}, {"foreach": False}, {"fused": True}, {"capturable": True}])
-def test_implementations_change_nothing(options):
-    _, a = pair("AdamW", (5,), (2, 3))
-    _, b = pair("AdamW", (5,), (2, 3), **options)
-    walk(a, b)
+IMPLEMENTATIONS = ["foreach", "fused", "capturable", "differentiable"]
+
+
+@pytest.mark.parametrize("option", [{"foreach": True}, {"foreach": False}, {"fused": True}, {"capturable": True}, {}])
+@pytest.mark.parametrize("name", EACH)
+def test_implementations_change_nothing(name, option):
+    a, b = of_any(name), of_any(name, **option, **({} if option else {"differentiable": False}))
+    for t in range(3):
+        for opt in (a, b):
+            step_any(opt, t)
     assert_same_bits(bits(a), bits(b))
 
 
-def test_differentiable_is_refused():
+@pytest.mark.parametrize("name", EACH)
+def test_differentiable_is_refused(name):
+    """A step through which one differentiates would be silently wrong."""
     with pytest.raises(ValueError, match="differentiable must be False"):
-        ours.AdamW(parameters((2,)), differentiable=True)
-    opt = ours.AdamW(parameters((2,)))
+        of_any(name, differentiable=True)
+    opt = of_any(name)
     with pytest.raises(ValueError, match="differentiable must be False"):
-        opt.add_param_group({"params": parameters((2,)), "differentiable": True})
+        opt.add_param_group({"params": parameters((2, 3)), "differentiable": True})
     assert len(opt.param_groups) == 1
+
+
+@pytest.mark.parametrize("name", [*EACH, None])
+def test_help_says_what_implementations_mean(name):
+    page = pydoc.plain(pydoc.render_doc(ours if name is None else kind_of(name)))
+    assert re.search(r"`foreach`,\s+`fused`\s+and\s+`capturable`\s+choose\s+among\s+torch's\s+implementations", page)
+    assert re.search(r"`differentiable=True`\s+is\s+refused", page)
+    if name is not None:
+        assert set(IMPLEMENTATIONS) <= set(inspect.signature(kind_of(name)).parameters)
 
 
 def test_closure_and_hooks():
@@ -449,6 +498,32 @@ def test_grad_scaler(name):
     assert_close(a, b, 2e-5 if name == "Adafactor" else 5e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
+@pytest.mark.parametrize(("name", "tolerance"), [("Muon", 5e-3), ("SparseAdam", 2e-6)])
+def test_grad_scaler_of_the_rules_apart(name, tolerance):
+    a, b = pair(name, (6, 4), (3, 5), lr=0.01)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=2)
+    for t in range(6):
+        skipped = t in (0, 3)
+        set_grads(all_params(a), t)
+        for p, q in zip(all_params(a), all_params(b), strict=True):
+            q.grad = p.grad * scaler.get_scale()
+            q.grad[2, 1] = float("inf") if skipped else q.grad[2, 1]
+            if name == "SparseAdam":
+                p.grad, q.grad = p.grad.to_sparse(1), q.grad.to_sparse(1)
+        if not skipped:
+            a.step()
+        scaler.scale(torch.ones(()))
+        before = bits(b)
+        scaler.step(b)
+        assert all(map(torch.equal, bits(b)[:2], before[:2])) == skipped
+        if skipped:
+            assert_same_bits(bits(b), before)
+        scaler.update()
+    assert_close(a, b, tolerance)
+    assert {float(slot["step"]) for slot in b.state.values() if "step" in slot} in ({4.0}, set())
+
+
 def test_grad_scaler_that_has_unscaled():
     params = parameters((4,))
     a, b = torch.optim.SGD(parameters((4,)), lr=0.1), ours.SGD(params, lr=0.1)
@@ -466,19 +541,32 @@ def test_grad_scaler_that_has_unscaled():
 # ---- copies and files -----------------------------------------------------------------------------------------------
 
 
-@every
+@pytest.mark.parametrize("name", EACH)
 @pytest.mark.parametrize("how", ["deepcopy", "pickle"])
 def test_copies_go_on_alike(name, how):
-    _, opt = pair(name, (5,), (2, 3), clip_norm=10.0)
-    set_grads(all_params(opt), 0)
-    opt.step()
+    opt = of_any(name, clip_norm=10.0)
+    step_any(opt, 0)
     other = copy.deepcopy(opt) if how == "deepcopy" else pickle.loads(pickle.dumps(opt))
+    assert type(other) is type(opt)
     assert other.clip_norm == 10.0
     for t in range(1, 3):
         for x in (opt, other):
-            set_grads(all_params(x), t)
-            x.step()
+            step_any(x, t)
     assert_same_bits(bits(opt), bits(other))
+    assert not torch.equal(all_params(opt)[0], parameters((5, 2))[0])
+
+
+def test_an_optimizer_of_a_rule_without_a_name_cannot_be_pickled():
+    pytest.importorskip("numba")
+
+    @fastlr.rule()
+    def Plain(g):
+        return g
+
+    opt = ours.optimizer_of(Plain)(parameters((3,)))
+    assert copy.deepcopy(opt).param_groups[0]["lr"] == 1e-3
+    with pytest.raises((pickle.PicklingError, AttributeError), match="Plain"):
+        pickle.dumps(opt)
 
 
 @every
@@ -758,7 +846,87 @@ def test_sparse_and_dense_in_turn():
     assert_close(theirs, opt)
 
 
-@pytest.mark.parametrize("options", [{"momentum": 0.9}, {"weight_decay": 0.1}])
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
+@pytest.mark.parametrize("name", SPARSE)
+@pytest.mark.parametrize(("shape", "dims"), [((30,), 1), ((20, 3), 2), ((9, 2, 5), 1), ((9, 2, 5), 2), ((4, 3, 2), 3)])
+def test_sparse_gradients_of_any_shape(name, shape, dims):
+    """As torch's: what has an index has a step. In float64, and with indices that occur twice."""
+    a, b = pair(name, shape, dtype=torch.float64, **SPARSE[name])
+    generator, shapes = torch.Generator().manual_seed(0), []
+    for t in range(6):
+        own = dims if t != 3 else 1 if dims > 1 else len(shape)  # once of other dimensions
+        index = torch.stack([torch.randint(n, (7,), generator=generator) for n in shape[:own]])
+        values = torch.randn(7, *shape[own:], generator=generator, dtype=torch.float64)
+        shapes.append(values.shape)
+        for opt in (a, b):
+            (p,) = all_params(opt)
+            p.grad = torch.sparse_coo_tensor(index, values, shape)
+            opt.step()
+    assert len(set(shapes)) == min(2, len(shape))
+    assert_close(a, b, 1e-12)
+    for slot, own in zip(a.state.values(), b.state.values(), strict=True):
+        for key, x in slot.items():
+            torch.testing.assert_close(
+                torch.as_tensor(own[key]).to(torch.float64), torch.as_tensor(x).to(torch.float64)
+            )
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
+@pytest.mark.parametrize("options", [{}, {"nesterov": True}, {"dampening": 0.5}, {"maximize": True}])
+def test_sparse_gradients_with_momentum(options):
+    """Which in torch too goes on where there is no gradient; its checkpoints have it as a sparse tensor."""
+    a, b = pair("SGD", (20, 3), dtype=torch.float64, lr=0.1, momentum=0.9, **options)
+    generator = torch.Generator().manual_seed(0)
+    for t in range(6):
+        if t == 3:
+            assert next(iter(a.state.values()))["momentum_buffer"].is_sparse
+            _, c = pair("SGD", (20, 3), dtype=torch.float64, lr=0.1, momentum=0.9, **options)
+            with torch.no_grad():
+                all_params(c)[0].copy_(all_params(b)[0])
+            c.load_state_dict(a.state_dict())
+            b = c
+        index, values = torch.randint(20, (1, 5), generator=generator), torch.randn(5, 3, generator=generator)
+        for opt in (a, b):
+            all_params(opt)[0].grad = torch.sparse_coo_tensor(index, values.double(), (20, 3))
+            opt.step()
+    assert_close(a, b, 1e-12)
+    its, _ = pair("SGD", (20, 3), dtype=torch.float64, lr=0.1, momentum=0.9, **options)
+    with torch.no_grad():
+        all_params(its)[0].copy_(all_params(b)[0])
+    its.load_state_dict(copy.deepcopy(b.state_dict()))  # torch shares what it loads
+    for opt in (its, b):
+        all_params(opt)[0].grad = torch.sparse_coo_tensor(index, values.double(), (20, 3))
+    b.step()
+    if "nesterov" in options:  # sparse + dense, which torch does not add
+        with pytest.raises(RuntimeError, match="sparse"):
+            its.step()
+    else:
+        its.step()
+        assert_close(its, b, 1e-12)
+
+
+@pytest.mark.parametrize("name", SPARSE)
+def test_sparse_gradients_of_no_row(name):
+    """A batch may look up nothing."""
+    a, b = pair(name, (20, 3), **SPARSE[name])
+    for nnz in (2, 0, 3):
+        for opt in (a, b):
+            index = torch.arange(nnz).reshape(1, -1)
+            all_params(opt)[0].grad = torch.sparse_coo_tensor(index, torch.ones(nnz, 3), (20, 3), check_invariants=True)
+            opt.step()
+    assert_close(a, b)
+
+
+def test_sparse_rows_where_each_has_a_number():
+    (p,) = parameters((4, 3))
+    p.grad = torch.eye(4)[:, :3].to_sparse()
+    opt = ours.RowAdagrad([p])
+    with pytest.raises(TypeError, match=r"grads\[0\] must be rows of a table for RowAdagrad"):
+        opt.step()
+    assert not opt.state
+
+
+@pytest.mark.parametrize("options", [{"momentum": 0.9, "weight_decay": 0.1}, {"weight_decay": 0.1}])
 def test_sparse_gradients_that_move_all_rows_are_refused(options):
     (p,) = parameters((20, 3))
     opt = ours.SGD([p], lr=0.1, **options)
@@ -853,6 +1021,39 @@ def test_in_backward_clips_by_value_and_by_the_norm_before():
         opt.step()
         before -= 0.1 * g * scale
         torch.testing.assert_close(q.detach(), before)
+
+
+@pytest.mark.parametrize("limit", [None, 0.3])
+@pytest.mark.parametrize("options", [{"lr": 0.1}, {"lr": 0.1, "momentum": 0.9}])
+def test_in_backward_takes_sparse_gradients(options, limit):
+    """The bits of a step after it; with a limit, of gradients that were clamped when they had been added up."""
+    made = []
+    for inside in (True, False):
+        torch.manual_seed(0)
+        layer = torch.nn.EmbeddingBag(20, 3, sparse=True, mode="sum")
+        opt = ours.SGD(layer.parameters(), **options, in_backward=inside, clip_value=limit if inside else None)
+        for t in range(3):
+            opt.zero_grad()
+            (layer(torch.tensor([[1, 2, 1], [t, t, 5]])) ** 2).sum().backward()
+            g = layer.weight.grad
+            if not inside and limit:
+                layer.weight.grad = g = g.coalesce()
+                assert g.values().abs().max() > limit
+                g.values().clamp_(-limit, limit)
+            opt.step()
+        made.append(layer.weight.detach())
+        assert (layer.weight.grad is None) == inside
+    assert_same_bits(made[:1], made[1:])
+
+
+def test_in_backward_clamps_both_parts_of_complex_gradients():
+    (p,) = parameters((4,), dtype=torch.complex64)
+    opt, before = ours.SGD([p], lr=1.0, in_backward=True, clip_value=0.5), p.detach().clone()
+    g = torch.tensor([1 + 0.25j, -2j, 0.1 - 0.2j, -3 + 4j])
+    (p * g.conj()).real.sum().backward()
+    opt.step()
+    expected = torch.complex(g.real.clamp(-0.5, 0.5), g.imag.clamp(-0.5, 0.5))
+    torch.testing.assert_close(p.detach(), before - expected)
 
 
 def test_in_backward_limits_may_be_set_between_steps():

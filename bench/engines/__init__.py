@@ -11,6 +11,7 @@ from bench.engines.base import Engine
 # name: (library, module, class)
 ENGINES = {
     "fastlr": ("fastlr", "bench.engines.ours", "Fastlr"),
+    "fastlr.rule": ("numba", "bench.engines.rule_", "Rule"),
     "floor": ("fastlr", "bench.floor", "Floor"),
     "numpy": ("numpy", "bench.engines.numpy_", "Numpy"),
     "numba": ("numba", "bench.engines.numba_", "Numba"),

@@ -347,17 +347,23 @@ typedef struct fastlr_made {
     struct fastlr_made *next;
 } fastlr_made;
 
-/* From now on fastlr_find() has it; its functions may be set later, before its first step. */
+/* From now on fastlr_find() has it, without a sweep until its functions are there: before its first step. */
 void fastlr_add(fastlr_made *);
+void fastlr_use_made(fastlr_made *, fastlr_made_at, fastlr_made_chunk);
 const fastlr_rule *fastlr_find_made(const char *name, fastlr_dtype);
 
 /* ---- embed.c: a step in one call, for programs of any language ----
  *
- * Append-only: a structure begins with its size as the caller was compiled with it, members are only ever added at the end,
- * and those that the caller does not know of are 0.
+ * How versions go together, either way: a structure begins with its size, by which the library knows what the caller was
+ * compiled with. Members are only ever added at the end, never in the padding there, and those that the caller does not know
+ * of are 0; a call with members that the library does not know of is FASTLR_BAD_SIZE. The table below is the library's, and
+ * begins with FASTLR_ABI and its own size, by which the caller knows what is in it. FASTLR_VERSION is that of the header;
+ * nothing depends on it. What version 1 has is frozen in kernels/abi.c.
  */
 
 enum { FASTLR_ABI = 1 }; /* changes only if something below ceases to mean what it does */
+
+#define FASTLR_VERSION 100 /* of the package, 0.1.0: 10000 major + 100 minor + patch */
 
 /* What fastlr_update() returns, fastlr_message() says. All but the first two leave every buffer as it was. */
 typedef enum {

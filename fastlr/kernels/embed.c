@@ -23,6 +23,10 @@ const char *fastlr_message(fastlr_status status)
     return (unsigned)status < FASTLR_STATUSES ? MESSAGES[status] : "no such status";
 }
 
+/* The sizes of version 1, which every later library takes too; with the padding after the last member. */
+#define SIZE_UP_TO(type, last) ((offsetof(type, last) | (_Alignof(type) - 1)) + 1)
+enum { CALL_1 = SIZE_UP_TO(fastlr_call, skip), FOUND_1 = SIZE_UP_TO(fastlr_found, norm) };
+
 /* What the caller knows of a structure, and 0 where it knows less. False if its size is no version's. */
 static bool known(void *own, size_t own_size, const void *theirs, size_t least)
 {
@@ -54,8 +58,14 @@ fastlr_status fastlr_describe(const char *name, fastlr_dtype dtype, fastlr_descr
         return FASTLR_NO_RULE;
     if (to->size > sizeof *to || to->size < sizeof to->size)
         return FASTLR_BAD_SIZE;
-    const fastlr_description full = {to->size,    rule->states, rule->inputs,   rule->hypers,
-                                     rule->carry, rule->passes, rule->accesses, rule->scope};
+    const fastlr_description full = {.size = to->size,
+                                     .states = rule->states,
+                                     .inputs = rule->inputs,
+                                     .hypers = rule->hypers,
+                                     .carry = rule->carry,
+                                     .passes = rule->passes,
+                                     .accesses = rule->accesses,
+                                     .scope = rule->scope};
     memcpy(to, &full, to->size);
     return FASTLR_OK;
 }
@@ -103,7 +113,7 @@ static size_t most_blocks(const fastlr_call *c)
 
 static bool read_call(fastlr_call *own, const fastlr_call *theirs)
 {
-    return known(own, sizeof *own, theirs, sizeof *own) && own->stride >= offsetof(fastlr_tensor, s) &&
+    return known(own, sizeof *own, theirs, CALL_1) && own->stride >= offsetof(fastlr_tensor, s) &&
            own->stride <= sizeof(fastlr_tensor);
 }
 
@@ -200,7 +210,7 @@ static fastlr_status check(const fastlr_call *c, const fastlr_rule *rule)
 fastlr_status fastlr_update(const fastlr_call *call, fastlr_found *found)
 {
     fastlr_call c;
-    if (!read_call(&c, call) || (found && found->size != sizeof *found))
+    if (!read_call(&c, call) || (found && (found->size < FOUND_1 || found->size > sizeof *found)))
         return FASTLR_BAD_SIZE;
     const fastlr_rule *rule = rule_of(c.rule, c.dtype);
     const fastlr_status status = check(&c, rule);

@@ -67,12 +67,18 @@ void fastlr_add(fastlr_made *made)
         .passes = 1,
         .accesses = 3 + 2 * made->states,
         .prepare = prepare,
-        .sweep = sweep,
         .context = made,
     };
     made->next = atomic_load(&newest);
     while (!atomic_compare_exchange_weak(&newest, &made->next, made))
         ;
+}
+
+void fastlr_use_made(fastlr_made *made, fastlr_made_at at, fastlr_made_chunk chunk)
+{
+    made->at = at, made->chunk = chunk;
+    atomic_thread_fence(memory_order_release);
+    made->rule.sweep = sweep; /* last: whoever sees it may call both */
 }
 
 const fastlr_rule *fastlr_find_made(const char *name, fastlr_dtype dtype)

@@ -1,7 +1,11 @@
 """torch's optimizers with fastlr's step.
 
 Each class is a subclass of the torch optimizer of its name, with the same arguments, parameter groups, hooks, state and
-checkpoints; what is another is the step, which updates all tensors in one fused call. CPU tensors only.
+checkpoints; what is another is the step, which updates all tensors in one fused call. fastlr's other rules have classes
+of their own. CPU tensors only.
+
+All take torch's arguments, and more that ``help`` of a class describes. `foreach`, `fused` and `capturable` choose
+among torch's implementations and change nothing here. `differentiable=True` is refused: autograd does not see the step.
 
 >>> import torch
 >>> import fastlr.torch

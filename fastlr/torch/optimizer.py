@@ -33,6 +33,7 @@ from fastlr.torch.slots import Kept, check_state
 COUNTED, CARRIED, SHARE = range(3)  # see `_core.Tensors`
 STEP: Mapping[str, Any] = {"step": (COUNTED, lambda group: 0.0)}  # of `Row.numbers`
 
+IMPLEMENTATIONS: Mapping[str, Any] = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
 OPTIONS = ("clip_norm", "nonfinite", "in_backward", "clip_value", "clip_previous", "_precision")  # of copies too
 
 
@@ -82,7 +83,8 @@ class Bound(NamedTuple):
     maximize: bool
     inputs: Callable[[Sequence[Any], float], Sequence[Any]] | None
     members: list[Member]
-    sparse: bool
+    sparse: int
+    """The dimensions that a row of a sparse gradient has an index for; 0 where gradients are dense."""
 
     def step(
         self, beside: Any, grads: list[Any], scale: float, clip: float, nonfinite: int, then: Callable[[], Any] | None
@@ -122,7 +124,9 @@ class Step(torch.optim.Optimizer):
     ----------
     params, *args, **kwargs
         As of torch's optimizer. `foreach`, `fused` and `capturable` choose among torch's implementations and change
-        nothing here: all tensors are always updated by one fused call. `differentiable=True` is refused.
+        nothing here, where all tensors are always updated by one fused call; every class takes them.
+        `differentiable=True` is refused, unlike by torch: autograd does not see the step, and what it would make of it
+        be silently wrong. `differentiable=False` is taken.
     clip_norm : float, optional
         Scale the gradients by min(1, clip_norm / (‖g‖₂ + 1e-6)), the norm over all of them, as
         ``torch.nn.utils.clip_grad_norm_`` does, but within the step. The gradients stay as they are.
@@ -131,10 +135,12 @@ class Step(torch.optim.Optimizer):
     in_backward : bool, default False
         Update each parameter within ``backward()``, as soon as its gradient is complete and while it is still in the
         cache, and drop the gradient: they are never all in memory. One ``backward()`` is one step, so gradients cannot
-        be accumulated, and `GradScaler` and a global `clip_norm`, which ask for all gradients first, are refused. Call
-        ``step()`` nevertheless, for hooks and schedulers.
+        be accumulated, and a global `clip_norm`, which asks for all gradients first, is refused. So is `GradScaler`,
+        but not before ``scaler.step()``, which is when an optimizer hears of it: by then scaled gradients have been
+        used. Call ``step()`` nevertheless, for hooks and schedulers.
     clip_value : float, optional
-        With `in_backward`: gradients are clamped to [-clip_value, clip_value].
+        With `in_backward`: gradients are clamped to [-clip_value, clip_value], complex ones in both parts, sparse ones
+        after those of one row are added up.
     clip_previous : float, optional
         With `in_backward`: as `clip_norm`, by the norm of all gradients of the step before. The first is not clipped.
     state_dtype, master, rounding, seed, ema, denormals
@@ -151,6 +157,8 @@ class Step(torch.optim.Optimizer):
     """
 
     row: ClassVar[Row]
+    ignored: ClassVar[tuple[str, ...]] = ()
+    """Arguments of `IMPLEMENTATIONS` that torch's optimizer does not take."""
     own: ClassVar[bool] = False
     """Whether the rule is one that torch does not have."""
     _step_supports_amp_scaling = True
@@ -176,7 +184,8 @@ class Step(torch.optim.Optimizer):
         self.clip_norm, self.nonfinite, self.in_backward = clip_norm, nonfinite, flag("in_backward", in_backward)
         self.clip_value, self.clip_previous = clip_value, clip_previous
         self._reset()
-        super().__init__(params, *args, **kwargs)
+        refuse_differentiable(kwargs)
+        super().__init__(params, *args, **{name: x for name, x in kwargs.items() if name not in self.ignored})
         for p, slot in self.state.items():  # torch's Adagrad makes it here, in the parameter's dtype
             if p.dtype in HALVES or self._precision.state_dtype != "float32":
                 for key in self.row.keys.values():
@@ -224,10 +233,7 @@ class Step(torch.optim.Optimizer):
             positive("clip_norm", self.clip_norm)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        if param_group.get("differentiable", self.defaults.get("differentiable")):
-            raise ValueError(
-                "differentiable must be False: fastlr's kernels leave nothing for autograd; use torch.optim"
-            )
+        refuse_differentiable({**self.defaults, **param_group})
         super().add_param_group(param_group)
         try:
             group = self.param_groups[-1]
@@ -307,7 +313,7 @@ class Step(torch.optim.Optimizer):
     def _bind(self) -> None:
         """Makes the plans, and the state of parameters that have a gradient for the first time."""
         self._keep()
-        sparse = {id(m.p) for bound in self._bound if bound.sparse for m in bound.members if m.p.grad is None}
+        sparse = {m.p: bound.sparse for bound in self._bound for m in bound.members}
         self._census, self._bound = None, []
         self._look_at_groups()
         buckets: dict[tuple[Any, ...], list[Member]] = {}
@@ -319,7 +325,7 @@ class Step(torch.optim.Optimizer):
                     waiting.append(p)
                 elif p.numel():
                     refuse(name := self._name(k, j), p)
-                    rows = id(p) in sparse or (p.grad is not None and p.grad.layout is torch.sparse_coo)
+                    rows = self._rows(self._chosen[k], p.grad, sparse.get(p, 0))
                     kind = (*self._chosen[k].kind, p.dtype, rows)
                     buckets.setdefault(kind, []).append(Member(name, k, p, self._slot(p, self._chosen[k])))
         self._check_shared()
@@ -327,6 +333,15 @@ class Step(torch.optim.Optimizer):
         self._census = _core.Census(self.param_groups, self.state, waiting, [one.tensors for one in bound])
         self._bound = bound
         self._census.holds(self.param_groups, self.state, None)  # which looks at the tensors
+
+    def _rows(self, chosen: Chosen, g: Any, before: int = 0) -> int:
+        """The sparse dimensions of a gradient whose rows alone are moved, of None as before; 0 for a dense step."""
+        momentum: float = getattr(chosen.group, "momentum", 0.0)
+        if momentum and not self.own:  # in torch too it goes on in rows without a gradient
+            return 0
+        if g is None:
+            return before
+        return int(g.sparse_dim()) if g.layout is torch.sparse_coo else 0
 
     def _kept(self, chosen: Chosen, dtype: Any) -> Kept:
         return Kept.of(chosen.cls, chosen.rule, chosen.states, self._precision, dtype)
@@ -362,7 +377,7 @@ class Step(torch.optim.Optimizer):
         shaped = overrides(cls, "derived") or overrides(cls, "layout") or sparse or bool(cls.per_row)
         arrays = [run_of(m.p) for m in members]
         if sparse:
-            self._check_sparse(cls, members)
+            self._check_sparse(cls, members, sparse)
         elif cls.per_row and (dense := [m.name for m in members if m.p.grad is not None]):
             raise TypeError(
                 f"{grad_name(dense[0])} must be sparse for {cls.__name__}, a rule for rows, got a dense one; "
@@ -375,7 +390,7 @@ class Step(torch.optim.Optimizer):
                         f"{m.name} must be real and contiguous for {cls.__name__}, which sees rows and columns, "
                         f"got {m.p.dtype} with strides {tuple(m.p.stride())}"
                     )
-            arrays = [a.reshape(m.p.shape) for a, m in zip(arrays, members, strict=True)]
+            arrays = [a.reshape(table(m.p, sparse)) for a, m in zip(arrays, members, strict=True)]
         structure = structure_of(arrays, words=True)
         structure.names = [m.name.removeprefix("params") for m in members]
         fresh = [not any(isinstance(m.slot.get(row.keys[key]), torch.Tensor) for key in states) for m in members]
@@ -386,11 +401,12 @@ class Step(torch.optim.Optimizer):
         for key in (*states, *beside):
             self._fill(kept, key, members)
             empty = cls.layout(key, structure).arrays
+            own = sparse and key not in cls.per_row
             found[key] = [
                 none
                 if (x := m.slot.get(row.keys.get(key, key))) is None
-                else run_of(x).reshape(tuple(x.shape) if shaped else -1)
-                for m, none in zip(members, empty, strict=True)
+                else run_of(x).reshape(a.shape if own else tuple(x.shape) if shaped else -1)
+                for m, a, none in zip(members, arrays, empty, strict=True)
             ]
         pieces = [Piece(k, 0, a.size, m.group) for k, (a, m) in enumerate(zip(arrays, members, strict=True))]
         groups = [chosen.group for chosen in self._chosen]
@@ -416,7 +432,7 @@ class Step(torch.optim.Optimizer):
             self._set_group(bound, k)
         return bound
 
-    def _check_sparse(self, cls: type[Rule], members: Sequence[Member]) -> None:
+    def _check_sparse(self, cls: type[Rule], members: Sequence[Member], sparse: int) -> None:
         for m in members:
             name = grad_name(m.name)
             if m.p.dtype in HALVES or not self._precision.plain:
@@ -426,15 +442,19 @@ class Step(torch.optim.Optimizer):
                 )
             if not cls.by_rows:
                 raise TypeError(f"{name} must be dense for {type(self).__name__}, got a sparse one; use to_dense()")
-            if m.p.dim() != 2:
-                raise ValueError(f"{name} must be that of a table to be sparse, got shape {tuple(m.p.shape)}")
-            group = self._chosen[m.group].group
-            for other in ("weight_decay", "momentum"):
-                if getattr(group, other, 0) and not self.own:
-                    raise ValueError(
-                        f"{other} must be 0 with sparse gradients, got {getattr(group, other)}: it would move rows "
-                        "that have none"
-                    )
+            if cls.per_row and sparse != 1:
+                raise TypeError(
+                    f"{name} must be rows of a table for {type(self).__name__}, which keeps numbers for each, "
+                    f"got {sparse} sparse dimensions; use coalesce().to_dense().to_sparse(1)"
+                )
+            self._check_decay(m)
+
+    def _check_decay(self, m: Member) -> None:
+        decay = getattr(self._chosen[m.group].group, "weight_decay", 0.0)
+        if decay and not self.own:
+            raise ValueError(
+                f"weight_decay must be 0 with sparse gradients, got {decay}: it would move rows that have none"
+            )
 
     def _check_shared(self) -> None:
         for name in self._chosen[0].cls.shared:
@@ -509,7 +529,10 @@ class Step(torch.optim.Optimizer):
         m = members[k]
         name = grad_name(m.name)
         if g.layout is torch.sparse_coo and cls.by_rows:
-            raise Moved
+            if self._rows(self._chosen[m.group], g):
+                raise Moved
+            self._check_decay(m)
+            g = g.to_dense()
         if g.layout is not torch.strided:
             raise TypeError(f"{name} must be dense for {type(self).__name__}, got layout {g.layout}; use to_dense()")
         if g.device.type != "cpu" or g.dtype != m.p.dtype or g.shape != m.p.shape:
@@ -628,15 +651,19 @@ class Step(torch.optim.Optimizer):
                 rows.append(None)
                 grads.append(None)
                 continue
-            if g.layout is not torch.sparse_coo:
+            if g.layout is not torch.sparse_coo or g.sparse_dim() != bound.sparse:
                 raise Moved
-            if g.sparse_dim() != 1 or g.dtype != m.p.dtype or g.shape != m.p.shape:
+            if g.dtype != m.p.dtype or g.shape != m.p.shape:
                 raise TypeError(
-                    f"{grad_name(m.name)} must be rows of its parameter's {tuple(m.p.shape)} in {m.p.dtype}, got "
-                    f"{g.dtype} of shape {tuple(g.shape)} with {g.sparse_dim()} sparse dimensions"
+                    f"{grad_name(m.name)} must be as its parameter, {m.p.dtype} of shape {tuple(m.p.shape)}, got "
+                    f"{g.dtype} of shape {tuple(g.shape)}"
                 )
-            rows.append(g._indices()[0].numpy())
-            grads.append(g._values().detach().contiguous().numpy())
+            index, *others = g._indices()
+            for n, inner in zip(g.shape[1:], others, strict=False):
+                index = index * n + inner
+            rows.append(index.numpy())
+            values = g._values().detach().contiguous()
+            grads.append(values.reshape(len(index), table(m.p, bound.sparse)[1]).numpy())
         return rows, grads if any(g is not None for g in grads) else []
 
     def _run(self, work: Sequence[Work], scale: float, clip: float) -> _core.Report:
@@ -733,11 +760,12 @@ class Step(torch.optim.Optimizer):
                 if not self._single:
                     self._bind_each()
                 bound = self._single.get(p)
-                sparse = p.grad.layout is torch.sparse_coo
-                if bound is None or bound.sparse != sparse or not bound.tensors.unchanged():
+                if bound is not None and bound.sparse != self._rows(self._chosen[bound.members[0].group], p.grad):
+                    bound = None
+                if bound is None or not bound.tensors.unchanged():
                     bound = self._bind_one(p)
                 if self.clip_value is not None:
-                    p.grad.clamp_(-self.clip_value, self.clip_value)
+                    p.grad = clamped(p.grad, self.clip_value)
                 ((_, rows, grads),) = self._collect([bound])
                 scale = 1.0
                 if self.clip_previous is not None:
@@ -784,7 +812,7 @@ class Step(torch.optim.Optimizer):
             raise ValueError(
                 f"in_backward must be False for {chosen.cls.__name__}, whose step depends on all gradients"
             )
-        kind = (*chosen.kind, p.dtype, p.grad is not None and p.grad.layout is torch.sparse_coo)
+        kind = (*chosen.kind, p.dtype, self._rows(chosen, p.grad))
         bound = self._bind_bucket(kind, [Member(name, k, p, self._slot(p, chosen))])
         bound.tensors.unchanged()
         self._single[p] = bound
@@ -835,6 +863,7 @@ class Step(torch.optim.Optimizer):
             handle.remove()
 
     def __getstate__(self) -> dict[str, Any]:
+        self._keep()
         return {**super().__getstate__(), **{name: getattr(self, name) for name in OPTIONS}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -866,6 +895,7 @@ class Step(torch.optim.Optimizer):
         for key, x in slot.items():
             if isinstance(x, Held):
                 x = x.x.detach().cpu()
+                x = x.to_dense() if x.layout is torch.sparse_coo else x  # momentum that torch has of sparse gradients
                 if key in letters and (like := kept.like(letters[key], name, p)) is not None:
                     check_state(f"state[{key!r}] of {name}", x, like, p)
                 x = laid_like(x, p) if x.shape == p.shape else x.clone()
@@ -942,6 +972,28 @@ def _hold(optimizer: Any, saved: dict[str, Any]) -> dict[str, Any]:
         for k, slot in saved["state"].items()
     }
     return {**saved, "state": state}
+
+
+def refuse_differentiable(given: Mapping[str, Any]) -> None:
+    if given.get("differentiable"):
+        raise ValueError(
+            f"differentiable must be False, got {given['differentiable']}: fastlr's kernels leave nothing for "
+            "autograd; use torch.optim"
+        )
+
+
+def table(p: Any, sparse: int) -> tuple[int, ...]:
+    """The shape of a parameter, or as a table with a row for each index that a sparse gradient may have."""
+    shape = tuple(p.shape)
+    return (math.prod(shape[:sparse]), math.prod(shape[sparse:])) if sparse else shape
+
+
+def clamped(g: Any, limit: float) -> Any:
+    """A gradient within ± limit: of a sparse one the sum for each row, of a complex one both parts."""
+    g = g.detach().coalesce() if g.layout is torch.sparse_coo else g.detach().resolve_conj()
+    x = g.values() if g.layout is torch.sparse_coo else g
+    (torch.view_as_real(x) if x.is_complex() else x).clamp_(-limit, limit)
+    return g
 
 
 def over_arrays(derived: Callable[[Sequence[Any], float], Sequence[Any]]) -> Callable[..., Sequence[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +14,7 @@ from fastlr.custom import Custom
 from fastlr.groups import Group, Piece
 from fastlr.optimizer import Optimizer as Rule
 from fastlr.torch.layout import run_of
-from fastlr.torch.optimizer import CARRIED, SHARE, STEP, Informed, Row, Step
+from fastlr.torch.optimizer import CARRIED, IMPLEMENTATIONS, SHARE, STEP, Informed, Row, Step
 
 MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
 
@@ -29,7 +30,7 @@ def _optimizer(
     """The class of torch of this name, with our step."""
     base = getattr(torch.optim, name)
     choose = (lambda group: rule) if isinstance(rule, type) else rule
-    doc = f"`torch.optim.{name}` with fastlr's step: same arguments, state and checkpoints. See `fastlr.torch`."
+    doc = f"`torch.optim.{name}` with fastlr's step: same arguments, state and checkpoints."
     row = Row(choose, keys, numbers, whole, mean)
     return _class(name, base, doc, list(inspect.signature(base).parameters.values()), row)
 
@@ -38,10 +39,21 @@ def _class(
     name: str, base: Any, doc: str, arguments: list[inspect.Parameter], row: Row, rule: type[Rule] | None = None
 ) -> Any:
     ours = [x for x in inspect.signature(Step.__init__).parameters.values() if x.kind is x.KEYWORD_ONLY]
-    signature = inspect.Signature([*arguments, *ours])
-    step = Informed if rule is not None and rule.informed else Step
-    own = {"__doc__": doc, "__module__": __name__, "__signature__": signature, "row": row, "own": base is Own}
-    return type(name, (step, base), own)
+    known = {x.name for x in arguments}
+    ignored = [
+        inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for key, default in IMPLEMENTATIONS.items()
+        if key not in known
+    ]
+    body = {
+        "__doc__": f"{doc}\n\n{inspect.cleandoc(Step.__doc__ or '').partition(chr(10) * 2)[2]}",
+        "__module__": __name__,
+        "__signature__": inspect.Signature([*arguments, *ignored, *ours]),
+        "row": row,
+        "own": issubclass(base, Own),
+        "ignored": tuple(x.name for x in ignored),
+    }
+    return type(name, (Informed if rule is not None and rule.informed else Step, base), body)
 
 
 class Own(torch.optim.Optimizer):
@@ -56,7 +68,19 @@ class Own(torch.optim.Optimizer):
         super().__init__(params, {name: given.arguments[name] for name in own[1:]})
 
 
-def _own(rule: type[Rule], mean: Any = None) -> Any:
+class Made(Own):
+    """Optimizers of `fastlr.rule`, whose classes are found by those of the rules when they are pickled."""
+
+    def __reduce__(self) -> Any:
+        return _blank, (type(self).row.choose({}),), self.__getstate__()
+
+
+def _blank(rule: Any) -> Any:
+    cls = optimizer_of(rule)
+    return cls.__new__(cls)
+
+
+def _own(rule: type[Rule], mean: Any = None, base: Any = Own) -> Any:
     """An optimizer with the names of fastlr's: hyper-parameters, and states by letter."""
     given = inspect.signature(rule).parameters
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -65,8 +89,8 @@ def _own(rule: type[Rule], mean: Any = None) -> Any:
     arguments += [inspect.Parameter(name, kind, default=given[name].default) for name in names]
     arguments += [inspect.Parameter("maximize", kind, default=False)]
     keys = {key: key for key in (*rule.states, *rule.optional_states)}
-    doc = f"`fastlr.{rule.__name__}` as an optimizer of torch. See `fastlr.torch`."
-    return _class(rule.__name__, Own, doc, arguments, Row(lambda group: rule, keys, STEP, mean=mean), rule)
+    doc = f"`fastlr.{rule.__name__}` as an optimizer of torch: its arguments, and the names of its states."
+    return _class(rule.__name__, base, doc, arguments, Row(lambda group: rule, keys, STEP, mean=mean), rule)
 
 
 def _averaged(group: Group, p: Any, slot: Mapping[str, Any]) -> Any:
@@ -109,7 +133,10 @@ def optimizer_of(rule: type[Rule]) -> Any:
     """
     if not (isinstance(rule, type) and issubclass(rule, Custom)):
         raise TypeError(f"rule must be a class that fastlr.rule made, got {rule!r}; fastlr.torch has the others")
-    return _own(rule)
+    return _made(rule)
+
+
+_made = functools.cache(functools.partial(_own, base=Made))
 
 
 def _adam(group: Mapping[str, Any]) -> type[Rule]:
