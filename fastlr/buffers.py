@@ -223,6 +223,7 @@ class FlatBuffer:
     @classmethod
     def over(cls, shapes: Mapping[str, tuple[int, ...]], data: Array) -> FlatBuffer:
         """A buffer of this layout over `data`, a 1-D array of its size: no copy."""
+        data = as_array("data", data)
         buffer = cls({}, data.dtype)
         buffer._set_shapes(shapes)
         if data.shape != (buffer._size(),):

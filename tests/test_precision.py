@@ -609,6 +609,9 @@ def test_flat_buffers_pack_bfloat16(arrive):
     buffer = fastlr.FlatBuffer.pack({name: arrive(a) for name, a in x.items()})
     for name, a in x.items():
         np.testing.assert_array_equal(buffer[name], a)
+    over = fastlr.FlatBuffer.over(buffer.shapes, arrive(buffer.data))
+    assert over.dtype == np.uint16
+    assert np.shares_memory(over["b"], buffer["b"])
 
 
 def test_uint16_must_be_declared():
