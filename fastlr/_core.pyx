@@ -1118,10 +1118,10 @@ cdef class Plan:
             self.grad_kinds[place] = self.kind
             return 0
         if not self.pin_gradient(place, what, x, view, zero):
-            refuse(what + self.names[k], x, chr(self.kind), tuple_of(&self.views[k]), zero)
+            refuse(what + self.names[k], x, chr(self.grad_kinds[place]), tuple_of(&self.views[k]), zero)
         if not has_shape(view, &self.views[k]):
             PyBuffer_Release(view)
-            refuse(what + self.names[k], x, chr(self.kind), tuple_of(&self.views[k]), zero)
+            refuse(what + self.names[k], x, chr(self.grad_kinds[place]), tuple_of(&self.views[k]), zero)
         return 0
 
     cdef bint pin_gradient(self, size_t place, str what, object x, Py_buffer *view, bint zero) except -1:
@@ -1137,9 +1137,9 @@ cdef class Plan:
             return False
         bare = as_array(what, x)
         for kind in b"fHe":
-            if (kind != c"H" or words or bare is not x) and pin(bare, view, kind, zero):
+            if (kind != c"H" or words or bare is not x) and bare.dtype.char == chr(kind):
                 self.grad_kinds[place] = kind
-                return True
+                return pin(bare, view, kind, zero)
         return False
 
     cdef int take_inputs(self, inputs, size_t *taken) except -1:

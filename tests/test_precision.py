@@ -374,6 +374,21 @@ def test_float64_finds_what_is_not_finite_in_narrower_gradients(dtype):
     assert (p == 1).all()
 
 
+@pytest.mark.parametrize("held", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_what_is_wrong_with_a_gradient_of_another_dtype_is_not_its_dtype(held, dtype):
+    opt = fastlr.AdamW(stored(np.ones((4, 6), np.float32), held), dtype="bfloat16")
+    g = stored(np.ones((4, 6), np.float32), dtype)
+    with pytest.raises(ValueError, match=r"grads: expected shape \(4, 6\) to match the parameter, got \(6, 4\)"):
+        opt.step(g.reshape(6, 4))
+    with pytest.raises(BufferError, match="grads must be C-contiguous"):
+        opt.step(stored(np.ones((4, 12), np.float32), dtype)[:, ::2])
+    g.flags.writeable = False
+    with pytest.raises(BufferError, match="grads must be writable"):
+        opt.step(g, zero_grads=True)
+    assert opt.step(g).step == 1
+
+
 def test_float64_is_rounded_once():
     """On the way to bfloat16 or float16: not to float32 first, where what is next to the middle would become that."""
     codes = np.arange(0x3F80, 0x3F90, dtype=np.uint16)
