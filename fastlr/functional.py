@@ -166,7 +166,7 @@ def _function(name: str, cls: type[Optimizer]) -> Callable[..., None]:
         state = {key: [_state(key, given[key], precision.words)] for key in states}
         _, precise = _core.state_bits(rule)
         for j, (key, (array,)) in enumerate(state.items()):
-            if precise >> j & 1 and array.dtype.char in "HB":
+            if precise >> j & 1 and array.dtype.char in ("B" if key in cls.signs else "HB"):
                 raise TypeError(
                     f"{key} must be float32 for the rule of {cls.__name__}, got {array.dtype}: see state_dtype"
                 )

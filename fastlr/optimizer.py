@@ -84,7 +84,8 @@ class Optimizer(_core.Stepper, Saved, ABC):
     state_dtype : {"float32", "bfloat16", "int8"}, default "float32"
         How state is stored; arithmetic is float32 all the same, and a step uses its new state before that is rounded.
         8 bits are in blocks of 256 with a scale, see `fastlr.precision.Packed`: of a state that is never negative,
-        such as v, none becomes 0. States that are sums or means of parameters stay float32, as ``opt.nbytes`` shows.
+        such as v, none becomes 0. States that are sums, means of parameters or subtracted stay float32: those with a †
+        in docs/rules.md, as ``opt.nbytes`` shows and ``python -m bench.kept`` has reasons for.
     dtype : {"bfloat16"}, optional
         Says that arrays of uint16, which is how NumPy holds them, are bfloat16: parameters or gradients.
     master : {"float32", "split"}, optional
@@ -143,6 +144,8 @@ class Optimizer(_core.Stepper, Saved, ABC):
     """Whether the rule makes sense for some rows of a table alone; see `step_rows`."""
     per_row: ClassVar[Mapping[str, str]] = {}
     """States with one value for each row of a table: "number", of the parameters' dtype, or "count", an int64."""
+    signs: ClassVar[tuple[str, ...]] = ()
+    """States of which only the sign counts: bfloat16 has that, 8 bits of a block do not."""
     narrows: ClassVar[bool] = True
     """Whether parameters, gradients and state may be stored in fewer bits than float32."""
     informed: ClassVar[str | None] = None
@@ -294,7 +297,7 @@ class Optimizer(_core.Stepper, Saved, ABC):
 
     def _lay_out(self, pieces: list[Piece]) -> dict[str, Layout]:
         """How each state is kept."""
-        self._formats = self._precision.formats(type(self).__name__, self.rule, self.states)
+        self._formats = self._precision.formats(type(self), self.rule, self.states)
         squares, _ = _core.state_bits(self.rule)
         return {
             key: Packed(self._structure, pieces, bool(squares >> j & 1))

@@ -181,14 +181,20 @@ class Precision(NamedTuple):
                 "use AdamW for the parameters that are to be stored in fewer bits"
             )
 
-    def formats(self, name: str, rule: str, states: Sequence[str]) -> dict[str, str]:
+    def formats(self, rule: type[Any], kernel: str, states: Sequence[str]) -> dict[str, str]:
         """The dtype of each state: the rule may insist on float32."""
-        _, precise = _core.state_bits(rule)
-        found = {key: "float32" if precise >> j & 1 else self.state_dtype for j, key in enumerate(states)}
+        _, precise = _core.state_bits(kernel)
+        halved = rule.signs if self.state_dtype == "bfloat16" else ()
+        found = {
+            key: "float32" if precise >> j & 1 and key not in halved else self.state_dtype
+            for j, key in enumerate(states)
+        }
         if self.state_dtype != "float32" and states and self.state_dtype not in found.values():
+            may = "'float32' or 'bfloat16'" if rule.signs else "'float32'"
             raise TypeError(
-                f"state_dtype must be 'float32' for {name}, got {self.state_dtype!r}: {', '.join(states)} must not be "
-                "rounded to fewer bits, being sums, means of parameters, or what the step is a small difference of"
+                f"state_dtype must be {may} for {rule.__name__}, got {self.state_dtype!r}: {', '.join(states)} must "
+                "not be rounded to fewer bits, being sums, means of parameters, steps, or what a step is a small "
+                "difference of (python -m bench.kept)"
             )
         return found
 

@@ -505,13 +505,33 @@ def test_short_buffers_and_tails_stay_float32():
 def test_states_that_must_not_be_narrowed(case):
     p = np.zeros(2 * BLOCK, np.float32)
     if precise(case):
-        with pytest.raises(TypeError, match="state_dtype must be 'float32' for"):
+        with pytest.raises(TypeError, match=r"state_dtype must be 'float32'.* for .*, got 'int8'"):
             build(case, p, state_dtype="int8")
     else:
         opt = build(case, p, state_dtype="int8")
         keeps = _core.state_bits(opt.rule)[1]
         for j, key in enumerate(opt.states):
             assert isinstance(opt._layouts[key], Packed) != bool(keeps >> j & 1)
+
+
+def test_rprops_last_gradient_may_be_bfloat16():
+    """Of which the sign is all that counts: the same bits as in float32, for two bytes less."""
+    p, q = values(BLOCK + 5, 1), values(BLOCK + 5, 1)
+    narrow, wide = fastlr.Rprop(p, lr=0.01, state_dtype="bfloat16"), fastlr.Rprop(q, lr=0.01)
+    for step in range(5):
+        g = values(p.size, 2 + step, 20)
+        narrow.step(g)
+        wide.step(g)
+        np.testing.assert_array_equal(p, q)
+    np.testing.assert_array_equal(narrow.state["s"], wide.state["s"])
+    np.testing.assert_array_equal(narrow.state["last"], to_bfloat16(wide.state["last"]))
+    assert (narrow.nbytes, wide.nbytes) == (6 * p.size, 8 * p.size)
+    s, last = wide.state["s"].copy(), narrow.state["last"].copy()
+    functional.rprop(p, g, s, last, step=6, lr=0.01, dtype="bfloat16")
+    wide.step(g)
+    np.testing.assert_array_equal(p, q)
+    with pytest.raises(TypeError, match="state_dtype must be 'float32' or 'bfloat16' for Rprop, got 'int8'"):
+        fastlr.Rprop(p, state_dtype="int8")
 
 
 # ---- what bfloat16 arrives as ---------------------------------------------------------------------------------------

@@ -129,6 +129,16 @@ def test_in_backward_makes_the_same_bits(dtype, options):
     assert_same_bits(bits(a), bits(b))
 
 
+def test_rprops_last_gradient_in_bfloat16():
+    params = parameters(torch.float32)
+    opt, plain = ours.Rprop(params, state_dtype="bfloat16"), ours.Rprop([p.detach().clone() for p in params])
+    for x in (opt, plain):
+        walk(x, 3)
+    assert [opt.state[params[0]][key].dtype for key in ("prev", "step_size")] == [torch.bfloat16, torch.float32]
+    for p, q in zip(params, all_params(plain), strict=True):
+        assert torch.equal(p, q)
+
+
 def test_channels_last():
     a, b = parameters(torch.bfloat16, (4, 3, 5, 5)), parameters(torch.bfloat16, (4, 3, 5, 5))
     b[0].data = b[0].data.contiguous(memory_format=torch.channels_last)

@@ -83,6 +83,10 @@ that have the rule compiled for CPUs: torch's `fused=True`, DeepSpeed, and, comp
 `jax.jit` (XLA) and torch.optim under `torch.compile` (Inductor). Their ε and bias corrections may differ: see
 `help(fastlr.Adam)`.
 
+State with a † stays float32 whatever `state_dtype` says; where a rule has no other, it refuses to be asked for less.
+With a ‡ it may be bfloat16, not 8 bits, for its sign is all that counts.
+`python -m bench.kept` measures what sums, means of parameters and the like would lose in bfloat16 or 8 bits.
+
 [mechanize](#mechanize), below the rules, makes of any of them one that finds its rate; `fastlr.functional` has a
 function of each, and of what mechanize makes.
 """
@@ -140,8 +144,12 @@ def formula(cls: Any) -> str:
     return inspect.cleandoc("\n".join(block)).strip()
 
 
-def state_of(cls: type[Optimizer], states: tuple[str, ...]) -> str:
-    return (", ".join(f"`{key}`" for key in states) or "none") + ("\\*" if special(cls) else "")
+def state_of(cls: type[Optimizer], rule: str, states: tuple[str, ...]) -> str:
+    _, precise = _core.state_bits(rule)
+    kept = [bool(precise >> j & 1) or not cls.narrows for j in range(len(states))]
+    marks = ["" if not stays else "‡" if key in cls.signs else "†" for key, stays in zip(states, kept, strict=True)]
+    found = ", ".join(f"`{key}`{mark}" for key, mark in zip(states, marks, strict=True))
+    return (found or "none") + ("\\*" if special(cls) else "")
 
 
 def row(name: str, cls: type[Optimizer]) -> str:
@@ -151,7 +159,7 @@ def row(name: str, cls: type[Optimizer]) -> str:
     cells = (
         f"[{name}](#{name.lower()})",
         "<br>".join(f"`{rule}`" for rule, _ in kernels),
-        "<br>".join(state_of(cls, states) for _, states in kernels),
+        "<br>".join(state_of(cls, rule, states) for rule, states in kernels),
         "<br>".join(f"{SIZE * x['accesses']}{star}" for x in info),
         "<br>".join(f"{x['passes']}{star}" for x in info),
         elsewhere(name),

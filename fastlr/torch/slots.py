@@ -38,7 +38,7 @@ class Kept(NamedTuple):
             raise TypeError("state_dtype must be 'float32' and ema None for complex parameters")
         squares, _ = _core.state_bits(kernel)
         signs = {key: bool(squares >> j & 1) for j, key in enumerate(states)}
-        return cls(rule, precision, precision.formats(rule.__name__, kernel, states), signs)
+        return cls(rule, precision, precision.formats(rule, kernel, states), signs)
 
     def like(self, key: str, name: str, p: Any) -> Any:
         """A tensor without memory of which it has shape, dtype and strides; None if `p`, called `name`, has no such."""
