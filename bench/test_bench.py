@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastlr
-from bench import clock, code_cost, codes, compare, engines, quality, readme
+from bench import clock, code_cost, codes, compare, engines, kept, quality, readme
 from bench.cases import RULES, Case, Data, parse_size
 from bench.check import FACTORS, OF_PATH, excess, norm_error, verify
 from bench.clock import Times
@@ -314,6 +314,39 @@ def test_storage_that_is_wrong_gets_no_time():
     storage.check("right", param, step, p, g, True)
     with pytest.raises(ValueError, match="idle DISAGREES: off by"):
         storage.check("idle", p.copy(), lambda: None, p, g, True)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_rounding_a_state_after_each_step_is_storing_it(dtype):
+    """What `bench.kept` rests on."""
+    p, q = (np.random.default_rng(0).normal(size=9000).astype(np.float32) for _ in range(2))
+    stored, plain = fastlr.AdamW(p, state_dtype=dtype), fastlr.AdamW(q)
+    for step in range(5):
+        g = np.random.default_rng(1 + step).normal(size=p.size).astype(np.float32)
+        stored.step(g)
+        plain.step(g)
+        for key in "mv":
+            plain.state[key][:] = kept.rounded(plain.state[key], dtype, key == "v")
+    np.testing.assert_array_equal(p, q)
+
+
+def test_sums_in_fewer_bits_are_none():
+    """Of 1000 ones, and of one: bfloat16 has 256 for the former, and in 8 bits the latter grows with it."""
+    g = np.zeros(4096, np.float32)
+    g[::256] = 1
+    sums = {}
+    for dtype in ("float32", "bfloat16", "int8"):
+        opt = fastlr.Adagrad(np.zeros(4096, np.float32))
+        opt.step(np.ones(4096, np.float32))
+        for _ in range(999):
+            opt.step(g)
+            if dtype != "float32":
+                opt.state["s"][:] = kept.rounded(opt.state["s"], dtype, True)
+        sums[dtype] = opt.state["s"][:2].tolist()
+    assert sums["float32"] == [1000, 1]
+    assert sums["bfloat16"] == [256, 1]
+    assert sums["int8"][0] == pytest.approx(1000, rel=0.01)
+    assert sums["int8"][1] > 20
 
 
 # ---- bench.torch_loop and bench.torch_memory ------------------------------------------------------------------------

@@ -57,24 +57,27 @@ cdef extern from "fastlr.h" nogil:
 
     ctypedef enum fastlr_format:
         FASTLR_OWN
+        FASTLR_SINGLE
         FASTLR_BF16
         FASTLR_F16
         FASTLR_BF16_BY_CHANCE
         FASTLR_F16_BY_CHANCE
         FASTLR_SPLIT
-        FASTLR_KAHAN
+        FASTLR_BF16_KAHAN
+        FASTLR_F16_KAHAN
         FASTLR_INT8
         FASTLR_UINT8
 
     ctypedef struct fastlr_stored:
-        fastlr_format p, g, copy
+        fastlr_format p, g
         fastlr_format s[5]
+        fastlr_format copy[2]
         void *low
         void *scale[5]
-        float *ema
-        float share
-        void *copied
-        float most
+        void *ema
+        double share
+        void *copied[2]
+        double most
         uint64_t key, first
 
     ctypedef struct fastlr_span:
@@ -133,13 +136,15 @@ cdef extern from "fastlr.h" nogil:
     void fastlr_run(
         const fastlr_rule *, const fastlr_span *, size_t spans, bint zero, fastlr_sums *, fastlr_sums *, int threads
     )
-    void fastlr_accumulate(const fastlr_span *, size_t spans, int threads)
+    void fastlr_accumulate(fastlr_dtype, const fastlr_span *, size_t spans, int threads)
     int fastlr_processors()
     double fastlr_clip(double scale, double norm, double clip_norm)
     unsigned long long fastlr_flush_denormals()
     void fastlr_set_float_mode(unsigned long long)
     void fastlr_widen(fastlr_format, size_t n, const void *codes, const void *beside, float *x)
-    void fastlr_narrow(fastlr_format, size_t n, const float *x, void *codes, void *beside, uint64_t key)
+    void fastlr_narrow(
+        fastlr_dtype, fastlr_format, size_t n, const void *x, void *codes, void *beside, uint64_t key
+    )
 
     const int FASTLR_MECHANIC_BETAS
 
@@ -410,7 +415,7 @@ def pack(float[::1] x, unsigned char[::1] packed, bint squares):
         return
     to = <char *>&packed[0]
     while k < quanta:
-        fastlr_narrow(format, q, &x[k], to + k, to + quanta + k // q * sizeof(float), 0)
+        fastlr_narrow(FASTLR_F32, format, q, &x[k], to + k, to + quanta + k // q * sizeof(float), 0)
         k += q
     if n > quanta:
         memcpy(to + quanta + quanta // q * sizeof(float), &x[quanta], (n - quanta) * sizeof(float))
@@ -437,14 +442,22 @@ def unpack(const unsigned char[::1] packed, float[::1] x, bint squares):
 FORMATS = {"bfloat16": FASTLR_BF16, "float16": FASTLR_F16}
 
 
-def narrow(str format, const float[::1] x, unsigned short[::1] codes, seed=None):
-    """float32 to bfloat16 or float16: to the nearest, or with a seed up or down by chance."""
+ctypedef fused real:
+    float
+    double
+
+
+def narrow(str format, const real[::1] x, unsigned short[::1] codes, seed=None):
+    """float32 or float64 to bfloat16 or float16: to the nearest, or with a seed float32 up or down by chance."""
     cdef fastlr_format kind = FORMATS[format]
+    cdef fastlr_dtype dtype = FASTLR_F32 if real is float else FASTLR_F64
     cdef uint64_t key = 0 if seed is None else seed
     if x.shape[0] != codes.shape[0]:
         raise ValueError(f"codes must have {x.shape[0]} elements, got {codes.shape[0]}")
+    if seed is not None and dtype == FASTLR_F64:
+        raise TypeError("x must be float32 to be rounded by chance, got float64")
     if x.shape[0]:
-        fastlr_narrow(kind if seed is None else by_chance(kind), <size_t>x.shape[0], &x[0], &codes[0], NULL, key)
+        fastlr_narrow(dtype, kind if seed is None else by_chance(kind), <size_t>x.shape[0], &x[0], &codes[0], NULL, key)
 
 
 def widen(str format, const unsigned short[::1] codes, float[::1] x):
@@ -522,7 +535,7 @@ cdef struct span_plan:  # what may differ from one step to the next in how spans
     bint chance
     bint flush
     uint64_t seed
-    float share
+    double share
 
 
 cdef struct driven:  # a hyper-parameter that a schedule gives
@@ -552,8 +565,8 @@ cdef class Plan:
         The shape of each piece, where the rule asks for it: see `Factored`.
     beside : dict of str to list of arrays, optional
         What is kept beside parameters and state, an array an entry: "master" (float32 parameters, of which the others
-        are copies), "low" or "lost" (the lower half of float32 parameters, or what rounding took), "ema" (float32), and
-        "copy" (of the new parameters: any float type), which is the last.
+        are copies), "low" or "lost" (the lower half of float32 parameters, or what rounding took), "ema" (of the
+        arithmetic's type), and "copy" (of the new parameters: that, or any narrower one), which is the last.
     """
     cdef str rule, informed
     cdef char kind
@@ -566,7 +579,7 @@ cdef class Plan:
     cdef size_t *packs            # where each piece starts in packed state: bytes
     cdef size_t *firsts           # where each entry starts in the model: elements, for rounding by chance
     cdef char *grad_kinds         # of `grads`
-    cdef fastlr_stored *stored    # two a piece, as of spans
+    cdef fastlr_stored *stored    # of each span
     cdef double *factors          # a group each: on the gradients, beside the scale of all
     cdef fastlr_dtype dtype
     cdef int states
@@ -582,7 +595,7 @@ cdef class Plan:
     cdef piece *pieces
     cdef fastlr_hyper *hypers     # a group each
     cdef fastlr_step *steps       # a piece each
-    cdef fastlr_span *spans       # a piece each
+    cdef fastlr_span *spans       # two a piece, or one an entry
     cdef fastlr_span *some        # those of one group, measured by themselves
     cdef list limits              # of the gradients' norm, a group each, or None
     cdef size_t *laid             # the piece of each span
@@ -607,7 +620,7 @@ cdef class Plan:
         self, str rule, str kind, list params, list names, dict state, pieces, size_t groups, str informed=None,
         shapes=None, beside=None,
     ):
-        cdef size_t k, entry, offset, n, group, total = 0, column = 1
+        cdef size_t k, entry, offset, n, group, most_spans, total = 0, column = 1
         cdef const fastlr_rule *found
         self.rule, self.informed, self.shaped = rule, informed, shapes is not None
         self.kind = <char>ord(kind)
@@ -640,7 +653,8 @@ cdef class Plan:
         self.packs = <size_t *>new_array(self.count, sizeof(size_t))
         self.firsts = <size_t *>new_array(self.entries, sizeof(size_t))
         self.grad_kinds = <char *>new_array(self.entries * 2, 1)
-        self.stored = <fastlr_stored *>new_array(2 * self.count, sizeof(fastlr_stored))
+        most_spans = max(self.entries, 2 * self.count)  # `accumulate` has one an entry, packed state two a piece
+        self.stored = <fastlr_stored *>new_array(most_spans, sizeof(fastlr_stored))
         self.factors = <double *>new_array(groups, sizeof(double))
         for k in range(groups):
             self.factors[k] = 1
@@ -650,7 +664,7 @@ cdef class Plan:
         self.t = <int64_t *>new_array(self.entries, sizeof(int64_t))
         self.pieces = <piece *>new_array(self.count, sizeof(piece))
         self.steps = <fastlr_step *>new_array(2 * self.count, sizeof(fastlr_step))
-        self.spans = <fastlr_span *>new_array(2 * self.count, sizeof(fastlr_span))
+        self.spans = <fastlr_span *>new_array(most_spans, sizeof(fastlr_span))
         self.some = <fastlr_span *>new_array(2 * self.count, sizeof(fastlr_span))
         self.laid = <size_t *>new_array(2 * self.count, sizeof(size_t))
         self.found = <fastlr_sums *>new_array(self.count, sizeof(fastlr_sums))
@@ -737,14 +751,25 @@ cdef class Plan:
 
     cdef char kind_in(self, str key, arrays, size_t column) except? 0:
         """The type of a column: what its first array is, if that may be."""
-        cdef char usual = c"d" if self.dtype == FASTLR_F64 else c"f"
+        cdef char usual = self.own()
         if column <= <size_t>self.states and self.extents[column - 1] == FASTLR_COUNT_PER_ROW:
             return c"q"
-        may = "f" if key in ("master", "ema") else "H" if key in ("low", "lost") else "fHe" if key == "copy" else "fHB"
-        if self.dtype == FASTLR_F64:
-            may = "d"
+        wide = self.dtype == FASTLR_F64
+        may = {"master": "f", "ema": chr(usual), "low": "H", "lost": "H", "copy": "dfHe" if wide else "fHe"}.get(
+            key, "d" if wide else "fHB"
+        )
         found = as_array(key, arrays[0]).dtype.char if arrays else ""
         return <char>ord(found) if found and found in may else usual
+
+    cdef char own(self) noexcept:
+        """The arithmetic's type."""
+        return c"d" if self.dtype == FASTLR_F64 else c"f"
+
+    cdef fastlr_format format_of(self, char kind) noexcept:
+        """How what is of this type is stored; 0 stands for the arithmetic's."""
+        if kind == c"f":
+            return FASTLR_SINGLE if self.dtype == FASTLR_F64 else FASTLR_OWN
+        return FASTLR_BF16 if kind == c"H" else FASTLR_F16 if kind == c"e" else FASTLR_OWN
 
     def set_storing(self, bint words, bint chance, uint64_t seed, double share, bint flush, firsts=None):
         """How the steps to come store numbers.
@@ -756,7 +781,7 @@ cdef class Plan:
         self.words = self.words or words
         for k in range(self.entries if firsts is not None else 0):
             self.firsts[k] = firsts[k]
-        self.storing = span_plan(0, chance, flush, seed, <float>share)
+        self.storing = span_plan(0, chance, flush, seed, share)
 
     cdef fastlr_extent extent_of(self, size_t owner) noexcept:
         """What a bound buffer has, by its place in `views`."""
@@ -998,8 +1023,9 @@ cdef class Plan:
             self.factors[k] = 1
 
     def accumulate(self, list sums, grads):
-        """Adds gradients to float32 sums, an array an entry."""
+        """Adds gradients to sums of the arithmetic's type, an array an entry."""
         cdef size_t k, taken = 0
+        cdef unsigned long long mode
         cdef Py_buffer *views = <Py_buffer *>new_array(self.entries, sizeof(Py_buffer))
         cdef size_t pinned = 0
         try:
@@ -1007,18 +1033,20 @@ cdef class Plan:
                 self.take(k, "grads", grads[k], False)
                 taken = k + 1
             for k in range(self.entries):
-                if not pin(sums[k], &views[k], c"f", True):
-                    raise TypeError("sums must be float32")
+                if not pin(sums[k], &views[k], self.own(), True):
+                    raise TypeError("sums must be of the arithmetic's type")
                 pinned += 1
-                self.spans[k].n = <size_t>views[k].len // sizeof(float) if self.given[k] else 0
+                self.spans[k].n = <size_t>(views[k].len // views[k].itemsize) if self.given[k] else 0
                 self.spans[k].p, self.spans[k].g = views[k].buf, self.grads[k].buf
                 memset(&self.stored[k], 0, sizeof(fastlr_stored))
-                self.stored[k].g = format_of(self.grad_kinds[k])
+                self.stored[k].g = self.format_of(self.grad_kinds[k])
                 self.spans[k].stored, self.spans[k].unit = &self.stored[k], 0
             fastlr_lay(self.spans, self.entries)
             PyErr_CheckSignals()
+            mode = self.enter()
             with nogil:
-                fastlr_accumulate(self.spans, self.entries, threads)
+                fastlr_accumulate(self.dtype, self.spans, self.entries, threads)
+            self.leave(mode)
         finally:
             for k in range(pinned):
                 PyBuffer_Release(&views[k])
@@ -1091,14 +1119,14 @@ cdef class Plan:
             self.grad_kinds[place] = self.kind
             return 0
         if not self.pin_gradient(place, what, x, view, zero):
-            refuse(what + self.names[k], x, chr(self.kind), tuple_of(&self.views[k]), zero)
+            refuse(what + self.names[k], x, chr(self.grad_kinds[place]), tuple_of(&self.views[k]), zero)
         if not has_shape(view, &self.views[k]):
             PyBuffer_Release(view)
-            refuse(what + self.names[k], x, chr(self.kind), tuple_of(&self.views[k]), zero)
+            refuse(what + self.names[k], x, chr(self.grad_kinds[place]), tuple_of(&self.views[k]), zero)
         return 0
 
     cdef bint pin_gradient(self, size_t place, str what, object x, Py_buffer *view, bint zero) except -1:
-        """Of the parameters' type, or where the arithmetic is float32 of another that it takes."""
+        """Of the parameters' type, or of another that the arithmetic takes."""
         cdef char kind
         cdef bint words = self.words
         if not PyObject_CheckBuffer(x):
@@ -1106,13 +1134,13 @@ cdef class Plan:
         self.grad_kinds[place] = self.kind
         if pin(x, view, self.kind, zero):
             return True
-        if self.dtype == FASTLR_F64 or self.shaped:
+        if self.shaped:
             return False
         bare = as_array(what, x)
         for kind in b"fHe":
-            if (kind != c"H" or words or bare is not x) and pin(bare, view, kind, zero):
+            if (kind != c"H" or words or bare is not x) and bare.dtype.char == chr(kind):
                 self.grad_kinds[place] = kind
-                return True
+                return pin(bare, view, kind, zero)
         return False
 
     cdef int take_inputs(self, inputs, size_t *taken) except -1:
@@ -1190,7 +1218,7 @@ cdef class Plan:
         cdef fastlr_span *s = &self.spans[live[0]]
         cdef fastlr_stored *x = &self.stored[live[0]]
         cdef char *pack
-        cdef char kind = self.grad_kinds[c.entry], wanted = c"d" if self.dtype == FASTLR_F64 else c"f"
+        cdef char kind = self.grad_kinds[c.entry], wanted = self.own()
         first = c.offset + skip
         s.n, s.unit, s.stored = n, unit, NULL
         s.g = <char *>self.grads[c.entry].buf + first * <size_t>self.grads[c.entry].itemsize
@@ -1202,30 +1230,31 @@ cdef class Plan:
             s.s[self.states] = <char *>self.grads[j].buf + first * <size_t>self.grads[j].itemsize
         self.laid[live[0]] = at
         live[0] += 1
-        if self.dtype == FASTLR_F64 or self.whole and kind == wanted and self.storing.most == 0 and (
+        if self.whole and kind == wanted and self.storing.most == 0 and (
             not rule.inputs or self.grad_kinds[self.entries + c.entry] in (0, wanted)  # 0: they are still to be made
         ):
             return
         s.stored = x
         memset(x, 0, sizeof(fastlr_stored))
-        x.g, x.p = format_of(kind), format_of(self.kind)
+        x.g, x.p = self.format_of(kind), self.format_of(self.kind)
         if self.low:
             x.p, x.low = FASTLR_SPLIT, self.place(self.low, c.entry, first)
         elif self.lost:
-            x.p, x.low = FASTLR_KAHAN, self.place(self.lost, c.entry, first)
+            x.p = FASTLR_BF16_KAHAN if self.kind == c"H" else FASTLR_F16_KAHAN
+            x.low = self.place(self.lost, c.entry, first)
         elif self.master:
-            x.copy, x.copied = x.p, s.p
+            x.copy[0], x.copied[0] = x.p, s.p
             x.p, s.p = FASTLR_OWN, self.place(self.master, c.entry, first)
         elif self.storing.chance:
             x.p = by_chance(x.p)
         if self.copy:
-            x.copy, x.copied = format_of(self.kinds[self.copy]), self.place(self.copy, c.entry, first)
+            x.copy[1], x.copied[1] = self.format_of(self.kinds[self.copy]), self.place(self.copy, c.entry, first)
         if self.ema:
-            x.ema, x.share = <float *>self.place(self.ema, c.entry, first), self.storing.share
+            x.ema, x.share = self.place(self.ema, c.entry, first), self.storing.share
         quanta = packed_elements(c.n)
         for j in range(<size_t>self.states):
             column = j + 1
-            x.s[j] = format_of(self.kinds[column])
+            x.s[j] = self.format_of(self.kinds[column])
             if self.kinds[column] == c"B":
                 pack = <char *>self.views[column * self.entries + c.entry].buf + self.packs[at]
                 if skip < quanta:
@@ -1236,8 +1265,8 @@ cdef class Plan:
                     x.s[j] = FASTLR_OWN
                     s.s[j] = pack + quanta + quanta // <size_t>FASTLR_QUANTUM * sizeof(float)
         if rule.inputs:
-            x.s[self.states] = format_of(self.grad_kinds[self.entries + c.entry])
-        x.most = <float>self.storing.most
+            x.s[self.states] = self.format_of(self.grad_kinds[self.entries + c.entry])
+        x.most = self.storing.most
         x.first = self.firsts[c.entry] + first
         x.key = self.storing.seed + <uint64_t>(self.t[c.entry] + 1) * <uint64_t>0xD1B54A32D192ED03
 
@@ -1248,25 +1277,28 @@ cdef class Plan:
 
     cdef int ready(self, const fastlr_rule *rule, size_t live, double scale) except -1:
         """All that may fail: the scalars of this step, and what they are made of."""
-        cdef unsigned long long mode = 0
+        cdef unsigned long long mode
         self.prepare(rule, live, scale, NULL)
         if rule.survey != NULL and self.asks(rule, live):
-            if self.storing.flush:
-                mode = fastlr_flush_denormals()
+            mode = self.enter()
             with nogil:
                 fastlr_survey(rule, self.spans, live, self.tally, self.found, threads)
-            if self.storing.flush:
-                fastlr_set_float_mode(mode)
+            self.leave(mode)
             self.prepare(rule, live, scale, self.found)
         return 0
 
     cdef void run(self, const fastlr_rule *rule, size_t live, bint zero) noexcept:
         """The step. Cannot fail."""
-        cdef unsigned long long mode = 0
-        if self.storing.flush:
-            mode = fastlr_flush_denormals()
+        cdef unsigned long long mode = self.enter()
         with nogil:
             fastlr_run(rule, self.spans, live, zero, self.tally, self.found, threads)
+        self.leave(mode)
+
+    cdef unsigned long long enter(self) noexcept:
+        """Denormal numbers count as 0 from here, if asked for, until `leave` is given what this returns."""
+        return fastlr_flush_denormals() if self.storing.flush else 0
+
+    cdef void leave(self, unsigned long long mode) noexcept:
         if self.storing.flush:
             fastlr_set_float_mode(mode)
 
@@ -1409,6 +1441,7 @@ cdef class RowStep:
         cdef double scale = grad_scale, norm = -1
         cdef bint skip = False, measured = clip_norm >= 0 or nonfinite != _PROPAGATE
         cdef int most = threads  # for which there is scratch: another thread may set the number meanwhile
+        cdef unsigned long long mode
         try:
             plan.follow_schedules()
             self.gather(plan, rows, grads, &taken, measured, most)
@@ -1426,8 +1459,10 @@ cdef class RowStep:
                 then()
             # Nothing below can fail: the step happens wholly.
             if not skip:
+                mode = plan.enter()
                 with nogil:
                     fastlr_run_rows(rule, plan.dtype, self.tables, taken, self.sums, most)
+                plan.leave(mode)
                 memset(plan.given, 0, plan.entries * sizeof(bint))
                 for k in range(taken):
                     plan.t[self.entry[k]] += 1
@@ -1646,8 +1681,10 @@ cdef class Factored(Plan):
         return 0
 
     cdef void run(self, const fastlr_rule *rule, size_t live, bint zero) noexcept:
+        cdef unsigned long long mode = self.enter()
         with nogil:
             fastlr_factored_run(rule, self.spans, self.live, live, zero, self.work, threads)
+        self.leave(mode)
 
 
 @cython.final
@@ -1743,9 +1780,9 @@ cdef class Stepper:
         Parameters
         ----------
         grads
-            Gradients in the structure of the parameters: same shapes, same dtype, or where that is not float64 any of
-            float32, float16 and bfloat16. None skips a parameter wholly: no state, no decay, no step count. Only read,
-            unless `zero_grads`. Left out: the mean of what `accumulate` was given.
+            Gradients in the structure of the parameters: same shapes, same dtype, or any of float32, float16 and
+            bfloat16, which are widened on the way (not for Adafactor). None skips a parameter wholly: no state, no
+            decay, no step count. Only read, unless `zero_grads`. Left out: the mean of what `accumulate` was given.
         grad_scale : float, default 1
             The gradients are multiplied by it, > 0, on the way in: 1 / loss_scale, or 1 / batches summed.
         clip_norm : float, or a list with one or None for each group, optional
@@ -1845,10 +1882,6 @@ cdef class InformedStepper(Stepper):
             `grad_scale`, clipping and `maximize` do not act on it.
         """
         return self._step(grads, hessian, grad_scale, clip_norm, clip_value, zero_grads)
-
-
-cdef fastlr_format format_of(char kind) noexcept:
-    return FASTLR_BF16 if kind == c"H" else FASTLR_F16 if kind == c"e" else FASTLR_OWN
 
 
 cdef fastlr_format by_chance(fastlr_format format) noexcept:

@@ -95,8 +95,11 @@ def refuse_rows(name: str, x: object) -> NoReturn:
 
 
 def param_array(name: str, x: object, words: bool = False) -> Array:
-    """`x` as an array of parameters, or the error that says what is wrong with it; uint16 are bfloat16 with `words`."""
-    array = as_array(name, x)
+    """`x` as an array of parameters, or the error that says what is wrong with it.
+
+    uint16 are bfloat16 with `words`, and in a FlatBuffer.
+    """
+    array, words = as_array(name, x), words or isinstance(x, FlatBuffer)
     kind = array.dtype.char if array.dtype.char in (*DTYPES, *HALVES) and array.dtype.isnative else None
     if kind is None or (kind == "H" and not words and getattr(x, "dtype", None) == array.dtype):
         raise TypeError(
@@ -106,6 +109,14 @@ def param_array(name: str, x: object, words: bool = False) -> Array:
     if not (array.flags.c_contiguous and array.flags.aligned and array.flags.writeable):
         refuse(name, array, kind, None, True)
     return array
+
+
+def bits_of(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """A dtype as arrays have it: uint16 for bfloat16, by its name or as that of ml_dtypes."""
+    if isinstance(dtype, str) and dtype == "bfloat16":
+        return HALVES["H"]
+    found = np.dtype(dtype)
+    return HALVES["H"] if found.name == "bfloat16" else found
 
 
 class _Arena:
@@ -158,7 +169,7 @@ class FlatBuffer:
     shapes : mapping of str to tuple of int
         Name and shape of each array, in the order of the layout. The arrays follow one another without gaps.
     dtype : dtype, default float32
-        float32, float64, float16, or uint16 whose elements are bfloat16.
+        float32, float64, float16, or bfloat16: "bfloat16", that of ml_dtypes, or uint16, which its arrays are.
 
     Attributes
     ----------
@@ -182,9 +193,9 @@ class FlatBuffer:
     def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: npt.DTypeLike = np.float32) -> None:
         if not isinstance(shapes, Mapping):
             raise TypeError(f"shapes must be a mapping of names to shapes, got {type(shapes).__name__}")
-        dtype = np.dtype(dtype)
+        dtype = bits_of(dtype)
         if dtype not in (*DTYPES.values(), *HALVES.values()):
-            raise TypeError(f"dtype must be float32 or float64, float16, or uint16 for bfloat16, got {dtype}")
+            raise TypeError(f"dtype must be float32, float64, float16 or bfloat16, got {dtype}")
         self._set_shapes(shapes)
         self._lay(allocate(self._size(), dtype))
 
@@ -212,6 +223,7 @@ class FlatBuffer:
     @classmethod
     def over(cls, shapes: Mapping[str, tuple[int, ...]], data: Array) -> FlatBuffer:
         """A buffer of this layout over `data`, a 1-D array of its size: no copy."""
+        data = as_array("data", data)
         buffer = cls({}, data.dtype)
         buffer._set_shapes(shapes)
         if data.shape != (buffer._size(),):
@@ -221,14 +233,14 @@ class FlatBuffer:
 
     @classmethod
     def pack(cls, arrays: Mapping[str, npt.ArrayLike]) -> FlatBuffer:
-        """A new buffer with copies of `arrays`, which share one dtype.
+        """A new buffer with copies of `arrays`, which share one dtype; bfloat16 ones become uint16.
 
         Examples
         --------
         >>> FlatBuffer.pack({"a": np.float32([1, 2]), "b": np.float32(3)}).data
         array([1., 2., 3.], dtype=float32)
         """
-        given = {name: np.asarray(a) for name, a in arrays.items()}
+        given = {name: as_array(name, a if hasattr(a, "dtype") else np.asarray(a)) for name, a in arrays.items()}
         dtypes = {a.dtype for a in given.values()}
         if len(dtypes) > 1:
             raise TypeError(f"arrays must share one dtype, got {', '.join(sorted(map(str, dtypes)))}; convert them")

@@ -2,8 +2,10 @@
 
 Every function is the update of the class of its name, with its hyper-parameters and checks; state comes as arrays of
 the parameter's shape and dtype, in the order of the class or by its letter, and `step` says which update this is,
-counting from 1. All are updated in place, and must not overlap. Options of all: `maximize`, `grad_scale` (a factor > 0
-on the gradient), `zero_grads`. A rule that carries numbers from step to step takes them as `numbers`, a float64 array
+counting from 1. All are updated in place, and must not overlap. Of parameters in bfloat16 or float16 state is float32;
+of these and of float32 ones it may be bfloat16, where the class takes ``state_dtype="bfloat16"``. Options of all:
+`maximize`, `grad_scale` (a factor > 0 on the gradient), `zero_grads`, and ``dtype="bfloat16"``, which says that arrays
+of uint16 are that. A rule that carries numbers from step to step takes them as `numbers`, a float64 array
 of zeros before the first; one that needs a diagonal of the Hessian takes it as `hessian`. What a class sums over the
 model is summed over p: give the whole model as one array. One with `step_rows`
 takes `rows`: then g has a gradient for each of these rows of p, which alone are updated. `mechanize` makes of a
@@ -25,11 +27,12 @@ from typing import Any
 import numpy as np
 
 from fastlr import _core
-from fastlr.buffers import Array, param_array
+from fastlr.buffers import Array, as_array, param_array
 from fastlr.groups import Group
 from fastlr.hyper import flag, nonnegative, positive
 from fastlr.optimizer import Optimizer
 from fastlr.plain import overrides
+from fastlr.precision import Precision
 from fastlr.rules.adabelief import AdaBelief
 from fastlr.rules.adadelta import Adadelta
 from fastlr.rules.adafactor import Adafactor
@@ -130,6 +133,7 @@ def _function(name: str, cls: type[Optimizer]) -> Callable[..., None]:
         maximize: bool = False,
         grad_scale: float = 1.0,
         zero_grads: bool = False,
+        dtype: str | None = None,
         rows: Any = None,
         **named: Any,
     ) -> None:
@@ -150,18 +154,27 @@ def _function(name: str, cls: type[Optimizer]) -> Callable[..., None]:
         group.check(int(step) - 1)
         group = group.at(int(step) - 1)
         rule, states = cls.variant([group])
-        param = param_array("p", p)
-        structure = One(param, "")
+        precision = Precision.of("float32", dtype, None, "nearest", 0, None, "keep")
+        param = param_array("p", p, precision.words)
+        precision.check(param.dtype, cls)
+        structure = One(param, "", words=True)
         for key in {*cls.optional_states} - {*given}:
             if (layout := cls.layout(key, structure)) is not structure and layout.arrays[0].size == 0:
                 given[key] = layout.arrays[0]  # p's shape has none
         if set(given) != set(states):
             found = ", ".join(given) or "none"
             raise ValueError(f"state must be {', '.join(states) or 'none'} for these hyper-parameters, got {found}")
-        state = {key: [given[key]] for key in states}
+        state = {key: [_state(key, given[key], precision.words)] for key in states}
+        _, precise = _core.state_bits(rule)
+        for j, (key, (array,)) in enumerate(state.items()):
+            if precise >> j & 1 and array.dtype.char in ("B" if key in cls.signs else "HB"):
+                raise TypeError(
+                    f"{key} must be float32 for the rule of {cls.__name__}, got {array.dtype}: see state_dtype"
+                )
         pieces = [(0, 0, param.size, 0)]
         derived = cls.derived(structure, state, pieces, [group])
         plan = cls.plan(rule, structure, state, pieces, 1)
+        precision.govern(plan)
         plan.set_group(0, group.lr, *cls.decay(group), cls.kernel(group))
         lengths = [len(row) for row in plan.numbers]
         carried = _numbers(numbers, sum(lengths))
@@ -208,8 +221,16 @@ def _signature(
     if _carries(cls):
         inputs.append(plain["numbers"].replace(default=kind.empty))
     hyper = [kind(name, kind.KEYWORD_ONLY, default=x) for name, x in defaults.items()]
-    options = [plain[name] for name in ("maximize", "grad_scale", "zero_grads", *(["rows"] if cls.by_rows else []))]
+    options = [
+        plain[name] for name in ("maximize", "grad_scale", "zero_grads", "dtype", *(["rows"] if cls.by_rows else []))
+    ]
     return inspect.Signature([plain["p"], plain["g"], *state, *inputs, *hyper, *options])
+
+
+def _state(key: str, x: Any, words: bool) -> Array:
+    """An array over the memory of a state, which is checked by the plan but for what uint16 are."""
+    array = as_array(key, x)
+    return param_array(key, x, words) if array.dtype.char == "H" else array
 
 
 def _numbers(numbers: Any, count: int) -> Array:

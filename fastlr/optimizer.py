@@ -16,7 +16,7 @@ from typing import Any, ClassVar, TypedDict, cast
 import numpy as np
 
 from fastlr import _core, checkpoint
-from fastlr.buffers import COUNTS, Array, allocate, as_array
+from fastlr.buffers import COUNTS, Array, allocate
 from fastlr.groups import Group, Piece, apart, are_groups, explicit, matched
 from fastlr.hyper import Check, Scheduled, choice, flag, is_scheduled, nonnegative, positive, rate
 from fastlr.precision import STATE_DTYPES, Packed, Precision, entries_of, to_bfloat16
@@ -84,7 +84,8 @@ class Optimizer(_core.Stepper, Saved, ABC):
     state_dtype : {"float32", "bfloat16", "int8"}, default "float32"
         How state is stored; arithmetic is float32 all the same, and a step uses its new state before that is rounded.
         8 bits are in blocks of 256 with a scale, see `fastlr.precision.Packed`: of a state that is never negative,
-        such as v, none becomes 0. States that are sums or means of parameters stay float32, as ``opt.nbytes`` shows.
+        such as v, none becomes 0. States that are sums, means of parameters or subtracted stay float32: those with a †
+        in docs/rules.md, as ``opt.nbytes`` shows and ``python -m bench.kept`` has reasons for.
     dtype : {"bfloat16"}, optional
         Says that arrays of uint16, which is how NumPy holds them, are bfloat16: parameters or gradients.
     master : {"float32", "split"}, optional
@@ -96,11 +97,15 @@ class Optimizer(_core.Stepper, Saved, ABC):
     seed : int, default 0
         Of stochastic rounding.
     ema : float, optional
-        Keep a running mean of the parameters, ``opt.ema``, in float32, in the pass of the step: mean ← β mean +
-        (1−β) p with this β in [0, 1). It begins as the parameters are now.
+        Keep a running mean of the parameters, ``opt.ema``, in float32 or float64 like the arithmetic, in the pass of
+        the step: mean ← β mean + (1−β) p with this β in [0, 1), and p as `copy_to` has it. It begins as the parameters
+        are now.
     copy_to : optional
-        Arrays in the structure and shapes of the parameters, float32, float16 or bfloat16, to which each step also
-        writes the new parameters.
+        Arrays in the structure and shapes of the parameters, all float32, all float16 or all bfloat16 (of float64
+        parameters also float64), to which each step also writes the new parameters: as they come out of the step,
+        rounded once to the copy's dtype. So beside bfloat16 or float16 parameters, which are rounded to their own,
+        a float32 copy is the more precise, and with ``master="float32"`` it is the master. The copies begin as the
+        parameters are now; where a step leaves a parameter out, or is skipped, they stay as they are.
     denormals : {"keep", "flush"}, default "keep"
         "flush" lets numbers below 1.2e-38 count as 0 during the step (FTZ and DAZ), in this call alone: state that
         fades away would otherwise slow some processors down by 10 and more.
@@ -139,6 +144,8 @@ class Optimizer(_core.Stepper, Saved, ABC):
     """Whether the rule makes sense for some rows of a table alone; see `step_rows`."""
     per_row: ClassVar[Mapping[str, str]] = {}
     """States with one value for each row of a table: "number", of the parameters' dtype, or "count", an int64."""
+    signs: ClassVar[tuple[str, ...]] = ()
+    """States of which only the sign counts: bfloat16 has that, 8 bits of a block do not."""
     narrows: ClassVar[bool] = True
     """Whether parameters, gradients and state may be stored in fewer bits than float32."""
     tunable: ClassVar[bool] = True
@@ -212,11 +219,12 @@ class Optimizer(_core.Stepper, Saved, ABC):
         self.state: Mapping[str, Any] = MappingProxyType({k: self._layouts[k].build(s) for k, s in state.items()})
         self._entries, self._pieces = state, pieces
         self._input = self.derived(self._structure, state, pieces, self.groups)
-        self._beside = self._precision.beside(self._structure, entries_of(self._structure, copy_to))
+        self._beside = self._precision.beside(self._structure, entries_of(self._structure, copy_to, words))
         self.ema = self._structure.build(self._beside["ema"]) if "ema" in self._beside else None
         self._plan = self.plan(self.rule, self._structure, state, pieces, len(self.groups), self._beside)
         self._precision.govern(self._plan)
         self._refresh()
+        self._precision.begin(self._structure, self._beside)
 
     # ---- what a subclass says ---------------------------------------------------------------------------------------
 
@@ -291,7 +299,7 @@ class Optimizer(_core.Stepper, Saved, ABC):
 
     def _lay_out(self, pieces: list[Piece]) -> dict[str, Layout]:
         """How each state is kept."""
-        self._formats = self._precision.formats(type(self).__name__, self.rule, self.states)
+        self._formats = self._precision.formats(type(self), self.rule, self.states)
         squares, _ = _core.state_bits(self.rule)
         return {
             key: Packed(self._structure, pieces, bool(squares >> j & 1))
@@ -423,14 +431,12 @@ class Optimizer(_core.Stepper, Saved, ABC):
         if clip_value is not None:
             if clip_norm is not None:
                 raise ValueError("clip_norm and clip_value must not both be given; clip by one of them")
-            if not self.narrows or self._structure.arrays[0].dtype.char == "d":
-                raise TypeError(
-                    f"clip_value must be None for {type(self).__name__} with "
-                    f"{self._structure.arrays[0].dtype} parameters; use clip_norm"
-                )
+            if not self.narrows:
+                raise TypeError(f"clip_value must be None for {type(self).__name__}, got {clip_value!r}; use clip_norm")
             most = positive("clip_value", clip_value) / grad_scale
-            if not 2**-126 <= most < 2**127:
-                raise ValueError(f"clip_value / grad_scale must be a normal float32, got {most}")
+            bits, name = (1022, "float64") if self._structure.arrays[0].dtype.char == "d" else (126, "float32")
+            if not 2.0**-bits <= most < 2.0 ** (bits + 1):
+                raise ValueError(f"clip_value / grad_scale must be a normal {name}, got {most}")
         if isinstance(clip_norm, list | tuple):
             if not self.narrows:
                 raise TypeError(f"clip_norm must be one number for {type(self).__name__}, got {clip_norm!r}")
@@ -468,13 +474,7 @@ class Optimizer(_core.Stepper, Saved, ABC):
                 self._found = [False] * len(self._sums)
             if self._summands == 0:
                 self._found = [False] * len(self._sums)
-            if self._structure.arrays[0].dtype.char == "d":
-                self._plan.norm(entries)  # which checks them
-                for total, x in zip(self._sums, entries, strict=True):
-                    if x is not None:
-                        np.add(total, as_array("grads", x), out=total)
-            else:
-                self._plan.accumulate(self._sums, entries)
+            self._plan.accumulate(self._sums, entries)
             self._found = [had or x is not None for had, x in zip(self._found, entries, strict=True)]
             self._summands += 1
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastlr import _core
-from fastlr.buffers import Array, allocate
+from fastlr.buffers import DTYPES, HALVES, Array, allocate, param_array
 from fastlr.hyper import choice, fraction
 from fastlr.structure import Layout, Structure
 
@@ -39,17 +39,27 @@ def to_float32(x: Array) -> npt.NDArray[np.float32]:
 
 
 def to_bfloat16(x: npt.ArrayLike, seed: int | None = None) -> npt.NDArray[np.uint16]:
-    """float32 numbers as bfloat16 in uint16: the nearest, of two the even one; with a seed up or down by chance.
+    """Numbers as bfloat16 in uint16: the nearest, of two the even one; with a seed float32 ones up or down by chance.
 
     Examples
     --------
     >>> to_float32(to_bfloat16([1.0, 1.001, np.inf]))
     array([ 1.,  1., inf], dtype=float32)
     """
-    wide = np.ascontiguousarray(x, np.float32)
+    exact = seed is None and getattr(x, "dtype", None) == np.float64
+    wide = np.ascontiguousarray(x, np.float64 if exact else np.float32)
     codes = np.empty(wide.shape, np.uint16)
     _core.narrow("bfloat16", wide.reshape(-1), codes.reshape(-1), seed)
     return codes
+
+
+def converted(x: Array, dtype: np.dtype[Any]) -> Array:
+    """Parameters in another dtype, uint16 being bfloat16: the nearest."""
+    wide = to_float32(x) if x.dtype.char in HALVES else x
+    if dtype.char == "H":
+        return to_bfloat16(wide)
+    with np.errstate(over="ignore"):
+        return wide.astype(dtype)
 
 
 class Packed(Layout):
@@ -154,57 +164,74 @@ class Precision(NamedTuple):
     def check(self, dtype: np.dtype[Any], rule: type[Any], copies: bool = False) -> None:
         """Refuses what the parameters' dtype has no use for, or a rule that has one way of storing things."""
         half, name = dtype.char in "eH", "bfloat16" if dtype.char == "H" else dtype.name
-        if dtype.char == "d" and (self.state_dtype != "float32" or self.ema is not None):
-            raise TypeError("state_dtype and ema are for parameters of float32 or less, got float64")
+        if dtype.char == "d" and self.state_dtype != "float32":
+            raise TypeError(
+                f"state_dtype must be 'float32', the default, for float64 parameters, got {self.state_dtype!r}"
+            )
         if self.master == "split" and dtype.char != "H":
             raise TypeError(f"master='split' needs bfloat16 parameters, the upper halves of float32, got {name}")
         if self.master and not half:
             raise TypeError(f"master={self.master!r} needs bfloat16 or float16 parameters, got {name}")
-        if self.rounding == "kahan" and dtype.char != "H":
-            raise TypeError(f"rounding='kahan' needs bfloat16 parameters, got {name}")
-        if self.rounding == "stochastic" and not half:
-            raise TypeError(f"rounding='stochastic' is of bfloat16 or float16 parameters, got {name}")
+        if self.rounding != "nearest" and not half:
+            raise TypeError(f"rounding={self.rounding!r} is of bfloat16 or float16 parameters, got {name}")
         if self.master and self.rounding != "nearest":
             raise ValueError(f"rounding must be 'nearest' with master={self.master!r}, which loses nothing")
-        if not rule.narrows and (half or copies or not self.plain):
+        if not rule.narrows and (half or copies or not self._replace(words=False).plain):
             raise TypeError(
                 f"{rule.__name__} has float32 or float64 parameters and state, and neither ema nor copy_to; "
                 "use AdamW for the parameters that are to be stored in fewer bits"
             )
 
-    def formats(self, name: str, rule: str, states: Sequence[str]) -> dict[str, str]:
+    def formats(self, rule: type[Any], kernel: str, states: Sequence[str]) -> dict[str, str]:
         """The dtype of each state: the rule may insist on float32."""
-        _, precise = _core.state_bits(rule)
-        found = {key: "float32" if precise >> j & 1 else self.state_dtype for j, key in enumerate(states)}
+        _, precise = _core.state_bits(kernel)
+        halved = rule.signs if self.state_dtype == "bfloat16" else ()
+        found = {
+            key: "float32" if precise >> j & 1 and key not in halved else self.state_dtype
+            for j, key in enumerate(states)
+        }
         if self.state_dtype != "float32" and states and self.state_dtype not in found.values():
+            may = "'float32' or 'bfloat16'" if rule.signs else "'float32'"
             raise TypeError(
-                f"state_dtype must be 'float32' for {name}, got {self.state_dtype!r}: {', '.join(states)} must not be "
-                "rounded to fewer bits, being sums, means of parameters, or what the step is a small difference of"
+                f"state_dtype must be {may} for {rule.__name__}, got {self.state_dtype!r}: {', '.join(states)} must "
+                "not be rounded to fewer bits, being sums, means of parameters, steps, or what a step is a small "
+                "difference of (python -m bench.kept)"
             )
         return found
 
     @property
-    def keeps(self) -> dict[str, np.dtype[Any]]:
-        """What is kept beside parameters and state, as `Plan` calls it: copies in float32, or halves of them."""
+    def keeps(self) -> tuple[str, ...]:
+        """What is kept beside parameters and state, as `Plan` calls it."""
         asked = {
             "master": self.master == "float32",
             "low": self.master == "split",
             "lost": self.rounding == "kahan",
             "ema": self.ema is not None,
         }
-        copies = ("master", "ema")
-        return {key: np.dtype(np.float32 if key in copies else np.uint16) for key, given in asked.items() if given}
+        return tuple(key for key, given in asked.items() if given)
 
-    def beside(self, structure: Structure, copies: Sequence[Any] | None) -> dict[str, list[Any]]:
-        """Arrays of what is kept, as it begins."""
+    def kept_as(self, key: str, held: np.dtype[Any]) -> np.dtype[Any]:
+        """The dtype of one of them: copies of parameters have the arithmetic's, the others are 16 bits of such."""
+        return np.dtype(np.uint16) if key in ("low", "lost") else DTYPES["d" if held.char == "d" else "f"]
+
+    def beside(self, structure: Structure, copies: Sequence[Array] | None) -> dict[str, list[Any]]:
+        """Arrays of what is kept, as it begins; of copies as they are: see `begin`."""
 
         def first(a: Array, dtype: np.dtype[Any]) -> Array:
-            return to_float32(a) if dtype.char == "f" else allocate(a.size, dtype).reshape(a.shape)
+            return allocate(a.size, dtype).reshape(a.shape) if dtype.char == "H" else converted(a, dtype)
 
-        kept: dict[str, Any] = {key: [first(a, x) for a in structure.arrays] for key, x in self.keeps.items()}
+        held = structure.arrays[0].dtype
+        kept: dict[str, Any] = {k: [first(a, self.kept_as(k, held)) for a in structure.arrays] for k in self.keeps}
         if copies is not None:
             kept["copy"] = list(copies)
         return kept
+
+    @staticmethod
+    def begin(structure: Structure, kept: dict[str, list[Any]]) -> None:
+        """Writes the parameters to their copies, which nothing is left to be said against."""
+        for p, x in zip(structure.arrays, kept.get("copy", structure.arrays), strict=True):
+            if x is not p:
+                x[...] = converted(p, x.dtype)
 
     def govern(self, plan: _core.Plan, firsts: Sequence[int] | None = None) -> None:
         """Has a plan store numbers so; `firsts` as of `Plan.set_storing`."""
@@ -229,11 +256,21 @@ class Precision(NamedTuple):
         }
 
 
-def entries_of(structure: Structure, copies: Any) -> Sequence[Any] | None:
-    """Where new parameters are copied to, an array an entry."""
+def entries_of(structure: Structure, copies: Any, words: bool) -> list[Array] | None:
+    """Where new parameters are copied to, an array an entry; with `words` uint16 are bfloat16."""
     if copies is None:
         return None
-    entries = structure.take(copies, "copy_to")
-    if any(x is None for x in entries):
-        raise TypeError("copy_to must have an array for each parameter, got None")
+    held = structure.arrays[0].dtype
+    entries: list[Array] = []
+    for name, p, x in zip(structure.names, structure.arrays, structure.take(copies, "copy_to"), strict=True):
+        if x is None:
+            raise TypeError("copy_to must have an array for each parameter, got None")
+        copy = param_array(f"copy_to{name}", x, words)
+        if copy.dtype.char == "d" and held.char != "d":
+            raise TypeError(f"copy_to{name} must be float32, float16 or bfloat16 for {held} parameters, got float64")
+        if copy.dtype != (first := (*entries, copy)[0].dtype):
+            raise TypeError(f"copy_to{name}: expected {first} to match the first, got {copy.dtype}; use one dtype")
+        if copy.shape != p.shape:
+            raise ValueError(f"copy_to{name}: expected shape {p.shape} to match the parameter, got {copy.shape}")
+        entries.append(copy)
     return entries

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastlr.buffers import Array, FlatBuffer, allocate, param_array
+from fastlr.buffers import HALVES, Array, FlatBuffer, allocate, param_array
 
 Reshape = Callable[[tuple[int, ...]], tuple[int, ...]]
 
@@ -91,7 +91,7 @@ class Flat(Structure):
                 raise ValueError(
                     f"{name}: expected a FlatBuffer of the parameters' layout, got another; use params.like()"
                 )
-            return (grads.data,)
+            return (grads if grads.dtype == HALVES["H"] else grads.data,)  # the buffer knows that they are bfloat16
         return (grads,)
 
     def build(self, arrays: Sequence[Array]) -> Any:
@@ -183,7 +183,7 @@ def tensors_of(structure: Structure, pieces: Sequence[tuple[int, int, int, int]]
 def structure_of(params: Any, name: str = "", words: bool = False) -> Structure:
     """The structure of an array, a FlatBuffer, or a list or dict of arrays; with `words` uint16 are bfloat16."""
     if isinstance(params, FlatBuffer):
-        param_array("params" + name, params.data, words)
+        param_array("params" + name, params, words)
         return Flat(params, name)
     if isinstance(params, Mapping):
         return Named({key: One(x, f"{name}[{key!r}]", words) for key, x in params.items()})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastlr
-from fastlr import _core
+from fastlr import _core, functional
 from fastlr.precision import Packed, to_bfloat16, to_float32
 from tests.cases import CASES
 
@@ -32,6 +32,9 @@ STORAGES = [
     ("float16", "float16", "bfloat16"),
     ("float16", "float16", "int8"),
     ("bfloat16", "float32", "int8"),
+    ("float64", "float32", "float32"),  # state is as the arithmetic
+    ("float64", "float16", "float32"),
+    ("float64", "bfloat16", "float32"),
 ]
 NARROW = [case for case in CASES if case.optimizer.narrows]
 
@@ -368,16 +371,136 @@ def test_parameters_are_copies_of_their_master(half):
     np.testing.assert_array_equal(narrow_p, stored(wide_p, half))
 
 
-def test_kahan_keeps_small_steps_that_rounding_loses():
-    p, q = to_bfloat16(np.ones(100)), to_bfloat16(np.ones(100))
-    g = to_bfloat16(np.full(100, 1e-4))
-    plain = fastlr.SGD(p, lr=1.0, dtype="bfloat16")
-    kahan = fastlr.SGD(q, lr=1.0, dtype="bfloat16", rounding="kahan")
+@pytest.mark.parametrize(("half", "ulp"), [("bfloat16", 2**-8), ("float16", 2**-11)])
+@pytest.mark.parametrize("start", [1.0, 2.0**-10])
+def test_kahan_keeps_small_steps_that_rounding_loses(half, ulp, start):
+    """Of small parameters too: what they lose is below what float16 can hold."""
+    p, q = stored(np.full(100, start), half), stored(np.full(100, start), half)
+    g = stored(np.full(100, 1e-4), half)
+    plain = fastlr.SGD(p, lr=start, dtype="bfloat16")
+    kahan = fastlr.SGD(q, lr=start, dtype="bfloat16", rounding="kahan")
     for _ in range(1000):
         plain.step(g)
         kahan.step(g)
-    assert (to_float32(p) == 1).all()
-    np.testing.assert_allclose(to_float32(q), 0.9, rtol=2**-8)
+    assert (to_float32(p) == start).all()
+    np.testing.assert_allclose(to_float32(q), 0.9 * start, rtol=ulp)
+
+
+@every_case
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
+def test_kahan_adds_what_rounding_lost(case, half):
+    """Before each step, in float32; what is lost is a bfloat16, and nothing where a parameter overflows."""
+    n = BLOCK + 77
+    p = stored(values(n, 1, 1), half)
+    p[:2] = stored(np.float32([65000, -65000]), half)
+    lost, wide = np.zeros(n, np.uint16), to_float32(p)
+    kahan, plain = build(case, p, lr=0.01, dtype="bfloat16", rounding="kahan"), build(case, wide, lr=0.01)
+    for step in range(4):
+        np.add(to_float32(p), to_float32(lost), out=wide)
+        g = stored(values(n, 2 + step, 1), half)
+        extra = {"hessian": np.abs(to_float32(g))} if case.optimizer.informed else {}
+        kahan.step(g, **extra)
+        plain.step(to_float32(g), **extra)
+        with np.errstate(over="ignore", invalid="ignore"):
+            new = stored(wide, half)
+            rest = wide - to_float32(new)
+        lost = to_bfloat16(np.where(np.isfinite(rest), rest, np.float32(0)))
+        np.testing.assert_array_equal(p, new)
+        np.testing.assert_array_equal(kahan._beside["lost"][0], lost)
+    assert lost.any()
+
+
+# ---- float64 with gradients in fewer bits ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_float64_takes_narrower_gradients(case, dtype):
+    """As their values; and they are zeroed where they lie."""
+    p, q = (np.linspace(-1, 1, 70 * 72).reshape(70, 72) for _ in range(2))
+    opt, plain = build(case, p, lr=0.01, dtype="bfloat16"), build(case, q, lr=0.01)
+    if case.optimizer is fastlr.Adafactor:
+        with pytest.raises(TypeError, match="grads: expected float64"):
+            opt.step(stored(q.astype(np.float32), dtype))
+        return
+    for step in range(3):
+        g = stored(values(p.size, 2 + step, 1).reshape(p.shape), dtype)
+        wide = to_float32(g).astype(np.float64)
+        extra = [{"hessian": np.abs(x)} if case.optimizer.informed else {} for x in (to_float32(g), wide)]
+        before = g.copy()
+        report = opt.step(g, clip_norm=0.5, zero_grads=step == 2, **extra[0])
+        assert report.grad_norm == plain.step(wide, clip_norm=0.5, **extra[1]).grad_norm
+        np.testing.assert_array_equal(g, 0 if step == 2 else before)
+    np.testing.assert_array_equal(p, q)
+    for key in opt.states:
+        np.testing.assert_array_equal(opt.state[key], plain.state[key])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_float64_finds_what_is_not_finite_in_narrower_gradients(dtype):
+    p = np.ones(BLOCK + 5)
+    g = stored(np.ones(p.size, np.float32), dtype)
+    g[-1] = stored(np.float32([np.inf]), dtype)[0]
+    assert fastlr.AdamW(p, dtype="bfloat16", nonfinite="skip").step(g).skipped
+    assert (p == 1).all()
+
+
+@pytest.mark.parametrize("held", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_what_is_wrong_with_a_gradient_of_another_dtype_is_not_its_dtype(held, dtype):
+    opt = fastlr.AdamW(stored(np.ones((4, 6), np.float32), held), dtype="bfloat16")
+    g = stored(np.ones((4, 6), np.float32), dtype)
+    with pytest.raises(ValueError, match=r"grads: expected shape \(4, 6\) to match the parameter, got \(6, 4\)"):
+        opt.step(g.reshape(6, 4))
+    with pytest.raises(BufferError, match="grads must be C-contiguous"):
+        opt.step(stored(np.ones((4, 12), np.float32), dtype)[:, ::2])
+    g.flags.writeable = False
+    with pytest.raises(BufferError, match="grads must be writable"):
+        opt.step(g, zero_grads=True)
+    assert opt.step(g).step == 1
+
+
+def test_float64_is_rounded_once():
+    """On the way to bfloat16 or float16: not to float32 first, where what is next to the middle would become that."""
+    codes = np.arange(0x3F80, 0x3F90, dtype=np.uint16)
+    low, high = to_float32(codes).astype(np.float64), to_float32(codes + np.uint16(1)).astype(np.float64)
+    middle = (low + high) / 2
+    for x, expected in [
+        (middle * (1 - 2**-50), codes),
+        (middle * (1 + 2**-50), codes + 1),
+        (middle, codes + codes % 2),
+        (-middle * (1 + 2**-50), codes + 1 + 0x8000),
+    ]:
+        np.testing.assert_array_equal(to_bfloat16(x), expected)
+    ends = np.array([0.0, -0.0, 1e-300, 1e300, -np.inf, 2**-133, 2**-134, 1.01 * 2**-134])
+    np.testing.assert_array_equal(
+        to_float32(to_bfloat16(ends)), np.float32([0, -0.0, 0, np.inf, -np.inf, 2**-133, 0, 2**-133])
+    )
+    assert np.isnan(to_float32(to_bfloat16(np.array([np.nan])))).all()
+    x = np.concatenate([ends, middle, np.random.default_rng(0).normal(0, 1e-3, 10_000), [65519.99999, 65520, 2**-25]])
+    half = np.empty(x.size, np.uint16)
+    _core.narrow("float16", x, half)
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(half.view(np.float16), x.astype(np.float16))
+    with pytest.raises(TypeError, match="x must be float32 to be rounded by chance"):
+        _core.narrow("bfloat16", x, half, 3)
+
+
+def test_muon_sees_narrower_gradients_as_their_values():
+    """Its input is made of them in Python."""
+    for held, dtype in [
+        ("float32", "float16"),
+        ("float32", "bfloat16"),
+        ("float64", "float32"),
+        ("float64", "bfloat16"),
+    ]:
+        p, q = np.ones((8, 6), held), np.ones((8, 6), held)
+        narrow, wide = fastlr.Muon(p, lr=0.1, dtype="bfloat16"), fastlr.Muon(q, lr=0.1)
+        for step in range(3):
+            g = stored(values(48, step).reshape(8, 6), dtype)
+            narrow.step(g)
+            wide.step(to_float32(g).astype(held))
+        np.testing.assert_array_equal(p, q)
 
 
 @every_case
@@ -569,13 +692,33 @@ def test_8_bits_are_the_code_that_is_described(isa, squares):
 def test_states_that_must_not_be_narrowed(case):
     p = np.zeros(2 * BLOCK, np.float32)
     if precise(case):
-        with pytest.raises(TypeError, match="state_dtype must be 'float32' for"):
+        with pytest.raises(TypeError, match=r"state_dtype must be 'float32'.* for .*, got 'int8'"):
             build(case, p, state_dtype="int8")
     else:
         opt = build(case, p, state_dtype="int8")
         keeps = _core.state_bits(opt.rule)[1]
         for j, key in enumerate(opt.states):
             assert isinstance(opt._layouts[key], Packed) != bool(keeps >> j & 1)
+
+
+def test_rprops_last_gradient_may_be_bfloat16():
+    """Of which the sign is all that counts: the same bits as in float32, for two bytes less."""
+    p, q = values(BLOCK + 5, 1), values(BLOCK + 5, 1)
+    narrow, wide = fastlr.Rprop(p, lr=0.01, state_dtype="bfloat16"), fastlr.Rprop(q, lr=0.01)
+    for step in range(5):
+        g = values(p.size, 2 + step, 20)
+        narrow.step(g)
+        wide.step(g)
+        np.testing.assert_array_equal(p, q)
+    np.testing.assert_array_equal(narrow.state["s"], wide.state["s"])
+    np.testing.assert_array_equal(narrow.state["last"], to_bfloat16(wide.state["last"]))
+    assert (narrow.nbytes, wide.nbytes) == (6 * p.size, 8 * p.size)
+    s, last = wide.state["s"].copy(), narrow.state["last"].copy()
+    functional.rprop(p, g, s, last, step=6, lr=0.01, dtype="bfloat16")
+    wide.step(g)
+    np.testing.assert_array_equal(p, q)
+    with pytest.raises(TypeError, match="state_dtype must be 'float32' or 'bfloat16' for Rprop, got 'int8'"):
+        fastlr.Rprop(p, state_dtype="int8")
 
 
 # ---- what bfloat16 arrives as ---------------------------------------------------------------------------------------
@@ -607,6 +750,92 @@ def test_bfloat16_of_ml_dtypes_is_updated_in_place():
     assert (x < 0).all()
 
 
+def as_torch(x):
+    torch = pytest.importorskip("torch")
+    return torch.from_numpy(x.view(np.int16)).view(torch.bfloat16)
+
+
+def as_ml_dtypes(x):
+    return x.view(pytest.importorskip("ml_dtypes").bfloat16)
+
+
+every_arrival = pytest.mark.parametrize(
+    ("arrive", "declared"),
+    [(as_torch, {}), (as_ml_dtypes, {}), (lambda x: x, {"dtype": "bfloat16"})],
+    ids=["torch", "ml_dtypes", "uint16"],
+)
+
+
+@every_arrival
+@pytest.mark.parametrize("held", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize("state", ["own", "bfloat16"])
+def test_functions_take_bfloat16_as_classes_do(arrive, declared, held, state):
+    p, q = stored(values(BLOCK, 1, 1), held), stored(values(BLOCK, 1, 1), held)
+    wide = {"float64": np.float64}.get(held, np.float32)
+    m, v = (np.zeros(BLOCK, np.uint16 if state == "bfloat16" and held != "float64" else wide) for _ in range(2))
+    opt = fastlr.AdamW(q, lr=0.01, dtype="bfloat16", state_dtype="bfloat16" if m.dtype == np.uint16 else "float32")
+    given = [arrive(x) if x.dtype == np.uint16 else x for x in (p, m, v)]
+    for step in range(3):
+        g = to_bfloat16(values(BLOCK, 2 + step, 1))
+        functional.adamw(given[0], arrive(g), *given[1:], step=step + 1, lr=0.01, **declared)
+        opt.step(g)
+    np.testing.assert_array_equal(p, q)
+    np.testing.assert_array_equal(m, opt.state["m"])
+    np.testing.assert_array_equal(v, opt.state["v"])
+
+
+def test_functions_take_what_classes_take():
+    """uint16 only declared, state in fewer bits only where the rule lets it, float16 parameters with float32 state."""
+    p, half, wide = np.zeros(5, np.float32), np.zeros(5, np.uint16), np.zeros(5, np.float32)
+    with pytest.raises(TypeError, match=r'^p must be .*; say dtype="bfloat16"'):
+        functional.sgd(half, wide, step=1, lr=1.0)
+    with pytest.raises(TypeError, match=r'grads: .*dtype="bfloat16"'):
+        functional.sgd(p, half, step=1, lr=1.0)
+    with pytest.raises(TypeError, match=r'^m must be .*; say dtype="bfloat16"'):
+        functional.adam(p, wide, half, wide.copy(), step=1, lr=1.0)
+    with pytest.raises(ValueError, match="dtype must be one of 'bfloat16', got 'float16'"):
+        functional.sgd(half, wide, step=1, lr=1.0, dtype="float16")
+    with pytest.raises(TypeError, match="s must be float32 for the rule of Adagrad, got uint16"):
+        functional.adagrad(p, wide, half, step=1, dtype="bfloat16")
+    with pytest.raises(TypeError, match="Adafactor has float32 or float64 parameters and state"):
+        functional.adafactor(np.zeros((2, 2), np.float16), wide, wide, wide, wide, step=1)
+    q = np.ones(5, np.float16)
+    functional.sgd(q, np.ones(5, np.float16), wide, step=1, lr=0.5, momentum=0.9)
+    np.testing.assert_array_equal(q, 0.5)
+    np.testing.assert_array_equal(wide, 1)
+
+
+def bfloat16_of_ml_dtypes():
+    return pytest.importorskip("ml_dtypes").bfloat16
+
+
+@pytest.mark.parametrize("dtype", [lambda: "bfloat16", bfloat16_of_ml_dtypes, lambda: np.uint16], ids=str)
+def test_flat_buffers_know_that_they_are_bfloat16(dtype):
+    """As parameters, and as gradients of float32 ones: nothing need be declared."""
+    p, wide = fastlr.FlatBuffer({"w": (3, 4), "b": (5,)}, dtype()), fastlr.FlatBuffer({"w": (3, 4), "b": (5,)})
+    assert p.dtype == p["w"].dtype == np.uint16
+    g = p.like()
+    g.data[:] = to_bfloat16(values(17))
+    fastlr.SGD(p, lr=0.5).step(g)
+    opt = fastlr.SGD(wide, lr=0.5)
+    opt.step(g)
+    opt.accumulate(g)
+    opt.step()
+    np.testing.assert_array_equal(wide.data, -to_float32(g.data))
+    np.testing.assert_array_equal(p.data, to_bfloat16(-0.5 * to_float32(g.data)))
+
+
+@pytest.mark.parametrize("arrive", [as_torch, as_ml_dtypes], ids=["torch", "ml_dtypes"])
+def test_flat_buffers_pack_bfloat16(arrive):
+    x = {"w": to_bfloat16(values(12, 1)).reshape(3, 4), "b": to_bfloat16(values(5, 2))}
+    buffer = fastlr.FlatBuffer.pack({name: arrive(a) for name, a in x.items()})
+    for name, a in x.items():
+        np.testing.assert_array_equal(buffer[name], a)
+    over = fastlr.FlatBuffer.over(buffer.shapes, arrive(buffer.data))
+    assert over.dtype == np.uint16
+    assert np.shares_memory(over["b"], buffer["b"])
+
+
 def test_uint16_must_be_declared():
     with pytest.raises(TypeError, match='say dtype="bfloat16"'):
         fastlr.Adam(np.zeros(3, np.uint16))
@@ -622,7 +851,7 @@ def test_uint16_must_be_declared():
         ({"state_dtype": "int4"}, ValueError, "state_dtype must be one of 'float32', 'bfloat16', 'int8', got 'int4'"),
         ({"master": "split"}, TypeError, "master='split' needs bfloat16 parameters"),
         ({"master": "float32"}, TypeError, "master='float32' needs bfloat16 or float16 parameters, got float32"),
-        ({"rounding": "kahan"}, TypeError, "rounding='kahan' needs bfloat16 parameters, got float32"),
+        ({"rounding": "kahan"}, TypeError, "rounding='kahan' is of bfloat16 or float16 parameters, got float32"),
         ({"rounding": "stochastic"}, TypeError, "rounding='stochastic' is of bfloat16 or float16 parameters"),
         ({"seed": -1}, ValueError, "seed must be an integer in"),
         ({"ema": 1.0}, ValueError, "ema must be in"),
@@ -652,11 +881,13 @@ def test_rows_need_float32():
 
 
 @pytest.mark.parametrize("state", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("half", ["bfloat16", "float16"])
 @pytest.mark.parametrize("options", [{}, {"master": "float32"}, {"master": "split"}, {"rounding": "kahan"},
                                      {"rounding": "stochastic", "seed": 3}, {"ema": 0.9}], ids=str)  # fmt: skip
-def test_checkpoints_go_on_with_the_same_bits(state, options, tmp_path):
-    start, g = to_bfloat16(values(5000, 1, 1)), [to_bfloat16(values(5000, 2 + k)) for k in range(4)]
-    p = start.copy()
+def test_checkpoints_go_on_with_the_same_bits(state, half, options, tmp_path):
+    if half == "float16" and options.get("master") == "split":
+        options = {"master": "float32", "ema": 0.9}  # float16 is no half of a float32
+    p, g = stored(values(5000, 1, 1), half), [stored(values(5000, 2 + k, 1), half) for k in range(4)]
     opt = fastlr.AdamW(p, dtype="bfloat16", state_dtype=state, **options)
     for x in g[:2]:
         opt.step(x)

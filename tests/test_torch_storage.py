@@ -25,9 +25,11 @@ WAYS = [
     (torch.bfloat16, {"master": "float32"}),
     (torch.bfloat16, {"master": "split", "state_dtype": "int8"}),
     (torch.bfloat16, {"rounding": "kahan"}),
+    (torch.float16, {"rounding": "kahan"}),
     (torch.bfloat16, {"rounding": "stochastic", "seed": 3}),
     (torch.float16, {"rounding": "stochastic"}),
     (torch.float32, {"ema": 0.9, "denormals": "flush"}),
+    (torch.float64, {"ema": 0.9}),
 ]
 RULES = {
     "AdamW": {"lr": 0.01},
@@ -125,6 +127,16 @@ def test_in_backward_makes_the_same_bits(dtype, options):
         b.step()
         assert all(p.grad is None for p in all_params(b))
     assert_same_bits(bits(a), bits(b))
+
+
+def test_rprops_last_gradient_in_bfloat16():
+    params = parameters(torch.float32)
+    opt, plain = ours.Rprop(params, state_dtype="bfloat16"), ours.Rprop([p.detach().clone() for p in params])
+    for x in (opt, plain):
+        walk(x, 3)
+    assert [opt.state[params[0]][key].dtype for key in ("prev", "step_size")] == [torch.bfloat16, torch.float32]
+    for p, q in zip(params, all_params(plain), strict=True):
+        assert torch.equal(p, q)
 
 
 def test_channels_last():
@@ -256,7 +268,7 @@ def test_loading_state_that_does_not_fit(options):
 @pytest.mark.parametrize(
     ("name", "dtype", "options", "message"),
     [
-        ("AdamW", torch.float64, {"state_dtype": "int8"}, "state_dtype and ema are for parameters of float32 or less"),
+        ("AdamW", torch.float64, {"state_dtype": "int8"}, "state_dtype must be 'float32', the default, for float64"),
         ("AdamW", torch.complex64, {"state_dtype": "int8"}, "must be 'float32' and ema None for complex parameters"),
         ("AdamW", torch.float16, {"master": "split"}, "master='split' needs bfloat16 parameters"),
         ("AdamW", torch.bfloat16, {"master": "double"}, "master must be"),

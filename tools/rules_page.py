@@ -96,6 +96,10 @@ more memory or work, or less, than the kernel says: see its section. *Elsewhere*
 compiled for CPUs: torch's `fused=True`, DeepSpeed, and, compiled when first called, optax under `jax.jit` (XLA) and
 torch.optim under `torch.compile` (Inductor). Their ε and bias corrections may differ: see `help(fastlr.Adam)`.
 
+State with a † stays float32 whatever `state_dtype` says; where a rule has no other, it refuses to be asked for less.
+With a ‡ it may be bfloat16, not 8 bits, for its sign is all that counts.
+`python -m bench.kept` measures what sums, means of parameters and the like would lose in bfloat16 or 8 bits.
+
 [mechanize](#mechanize), below the rules, makes of nearly any of them one that finds its rate; the table has what it
 adds. `fastlr.functional` has a function of each, and of what mechanize makes.
 """
@@ -159,8 +163,12 @@ def formula(cls: Any) -> str:
     return inspect.cleandoc("\n".join(block)).strip()
 
 
-def state_of(cls: type[Optimizer], states: tuple[str, ...]) -> str:
-    return (", ".join(f"`{key}`" for key in states) or "none") + ("\\*" if special(cls) else "")
+def state_of(cls: type[Optimizer], rule: str, states: tuple[str, ...]) -> str:
+    _, precise = _core.state_bits(rule)
+    kept = [bool(precise >> j & 1) or not cls.narrows for j in range(len(states))]
+    marks = ["" if not stays else "‡" if key in cls.signs else "†" for key, stays in zip(states, kept, strict=True)]
+    found = ", ".join(f"`{key}`{mark}" for key, mark in zip(states, marks, strict=True))
+    return (found or "none") + ("\\*" if special(cls) else "")
 
 
 def cost(rule: str) -> tuple[int, int]:
@@ -184,7 +192,7 @@ def row(name: str, kernels: list[tuple[str, str]], *, star: str = "", plus: str 
 
 
 def row_of(name: str, cls: type[Optimizer]) -> str:
-    kernels = [(rule, state_of(cls, states)) for rule, states in variants(cls)]
+    kernels = [(rule, state_of(cls, rule, states)) for rule, states in variants(cls)]
     return row(name, kernels, star="\\*" if special(cls) else "")
 
 

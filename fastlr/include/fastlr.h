@@ -42,32 +42,34 @@ typedef struct {
     double slot[FASTLR_STEP_SLOTS];
 } fastlr_step;
 
-/* How a buffer of float32 numbers is stored. */
+/* How a buffer of numbers is stored; of float64 ones gradients and inputs may be as any of the first four, copies too. */
 typedef enum {
-    FASTLR_OWN, /* as float32; of float64 numbers, as float64 */
+    FASTLR_OWN,    /* as the arithmetic's type */
+    FASTLR_SINGLE, /* float32, where that is float64 */
     FASTLR_BF16,
     FASTLR_F16,
     FASTLR_BF16_BY_CHANCE, /* the same, rounded up or down by chance, which is right on average */
     FASTLR_F16_BY_CHANCE,
-    FASTLR_SPLIT, /* bfloat16, which is the upper half of a float32, and beside it the lower half */
-    FASTLR_KAHAN, /* bfloat16, and beside it what its rounding lost, as bfloat16 */
-    FASTLR_INT8,  /* bytes, and beside them a float32 scale for each FASTLR_QUANTUM: signed */
-    FASTLR_UINT8, /* the same for what is not negative: no number above 0 becomes 0 */
+    FASTLR_SPLIT,      /* bfloat16, which is the upper half of a float32, and beside it the lower half */
+    FASTLR_BF16_KAHAN, /* bfloat16, and beside it what its rounding lost, as bfloat16 */
+    FASTLR_F16_KAHAN,  /* float16, and the same as bfloat16: in float16 what a small number lost would be 0 */
+    FASTLR_INT8,       /* bytes, and beside them a float32 scale for each FASTLR_QUANTUM: signed */
+    FASTLR_UINT8,      /* the same for what is not negative: no number above 0 becomes 0 */
     FASTLR_FORMATS
 } fastlr_format;
 
-enum { FASTLR_QUANTUM = 256 };
+enum { FASTLR_QUANTUM = 256, FASTLR_COPIES = 2 };
 
-/* Of a span that is not all float32, and what is done to it in the pass of the step. */
+/* Of a span that is not all of the arithmetic's type, and what is done to it in the pass of the step. */
 typedef struct {
-    fastlr_format p, g, s[FASTLR_STATES], copy;
-    void *low;                  /* beside p */
-    void *scale[FASTLR_STATES]; /* beside the states */
-    float *ema;                 /* a running mean of the new parameters, or NULL */
-    float share;                /* of the newest in it */
-    void *copied;               /* the new parameters once more, or NULL */
-    float most;                 /* gradients are limited to ± this before they are scaled; 0 for no limit */
-    uint64_t key, first;        /* of what is rounded by chance: the step's, and the span's place in the model */
+    fastlr_format p, g, s[FASTLR_STATES], copy[FASTLR_COPIES];
+    void *low;                   /* beside p */
+    void *scale[FASTLR_STATES];  /* beside the states */
+    void *ema;                   /* a running mean of the new parameters in the arithmetic's type, or NULL */
+    double share;                /* of the newest in it */
+    void *copied[FASTLR_COPIES]; /* the new parameters once more, before p is rounded: not the same place; or NULL */
+    double most;                 /* gradients are limited to ± this before they are scaled; 0 for no limit */
+    uint64_t key, first;         /* of what is rounded by chance: the step's, and the span's place in the model */
 } fastlr_stored;
 
 /* One contiguous piece of the model. Buffers that one call touches must not overlap. */
@@ -180,8 +182,8 @@ void fastlr_survey(const fastlr_rule *, const fastlr_span *, size_t spans, fastl
 void fastlr_run(const fastlr_rule *, const fastlr_span *, size_t spans, bool zero, fastlr_sums *scratch,
                 fastlr_sums *found, int threads);
 
-/* p += g, where p is float32 and g as `stored` says, which every span has. */
-void fastlr_accumulate(const fastlr_span *, size_t spans, int threads);
+/* p += g, where g is as `stored` says, which every span has. */
+void fastlr_accumulate(fastlr_dtype, const fastlr_span *, size_t spans, int threads);
 
 /* ---- schedule.c: the value of a hyper-parameter at a step ----
  *
@@ -297,7 +299,7 @@ void fastlr_factored_run(const fastlr_rule *, const fastlr_span *, const fastlr_
 
 /* n numbers from and to a format, the latter by chance with a key; of those with scales FASTLR_QUANTUM at a time. */
 void fastlr_widen(fastlr_format, size_t n, const void *codes, const void *beside, float *x);
-void fastlr_narrow(fastlr_format, size_t n, const float *x, void *codes, void *beside, uint64_t key);
+void fastlr_narrow(fastlr_dtype, fastlr_format, size_t n, const void *x, void *codes, void *beside, uint64_t key);
 
 /* ---- float_mode.c: of the calling thread, and of the threads that work for it ---- */
 

@@ -6,10 +6,10 @@
 #include <string.h>
 
 extern const fastlr_table fastlr_baseline_f32, fastlr_baseline_f64;
-extern const fastlr_codec fastlr_store_baseline;
+extern const fastlr_codec fastlr_store_baseline[FASTLR_DTYPES];
 #ifdef __x86_64__
 extern const fastlr_table fastlr_avx2_f32, fastlr_avx2_f64, fastlr_avx512_f32, fastlr_avx512_f64;
-extern const fastlr_codec fastlr_store_avx2, fastlr_store_avx512;
+extern const fastlr_codec fastlr_store_avx2[FASTLR_DTYPES], fastlr_store_avx512[FASTLR_DTYPES];
 #endif
 
 static const struct {
@@ -17,10 +17,10 @@ static const struct {
     const fastlr_table *table[FASTLR_DTYPES];
     const fastlr_codec *codec;
 } ISAS[] = {
-    {"baseline", {&fastlr_baseline_f32, &fastlr_baseline_f64}, &fastlr_store_baseline},
+    {"baseline", {&fastlr_baseline_f32, &fastlr_baseline_f64}, fastlr_store_baseline},
 #ifdef __x86_64__
-    {"avx2", {&fastlr_avx2_f32, &fastlr_avx2_f64}, &fastlr_store_avx2},
-    {"avx512", {&fastlr_avx512_f32, &fastlr_avx512_f64}, &fastlr_store_avx512},
+    {"avx2", {&fastlr_avx2_f32, &fastlr_avx2_f64}, fastlr_store_avx2},
+    {"avx512", {&fastlr_avx512_f32, &fastlr_avx512_f64}, fastlr_store_avx512},
 #endif
 };
 enum { COUNT = sizeof ISAS / sizeof ISAS[0] };
@@ -74,9 +74,9 @@ const fastlr_table *fastlr_table_of(fastlr_dtype dtype)
     return ISAS[fastlr_isa()].table[dtype];
 }
 
-const fastlr_codec *fastlr_codec_in_use(void)
+const fastlr_codec *fastlr_codec_of(fastlr_dtype dtype)
 {
-    return ISAS[fastlr_isa()].codec;
+    return &ISAS[fastlr_isa()].codec[dtype];
 }
 
 const char *fastlr_rule_name(int n)

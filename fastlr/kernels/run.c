@@ -77,6 +77,7 @@ typedef struct {
 struct work {
     const fastlr_span *spans;
     size_t count, size;
+    fastlr_dtype dtype; /* of what has no rule */
     const fastlr_rule *rule;
     bool zero;
     fastlr_sums *sums; /* a block each */
@@ -215,8 +216,8 @@ void fastlr_survey(const fastlr_rule *rule, const fastlr_span *spans, size_t cou
 
 static void accumulate(const work *w, piece c, void *sums)
 {
-    (void)w, (void)sums;
-    fastlr_add_stored(c.span, c.skip, c.n);
+    (void)sums;
+    fastlr_add_stored(w->dtype, c.span, c.skip, c.n);
 }
 
 static void accumulate_range(void *ctx, size_t first, size_t last)
@@ -224,9 +225,9 @@ static void accumulate_range(void *ctx, size_t first, size_t last)
     walk(ctx, first * FASTLR_BLOCK, last * FASTLR_BLOCK, NULL, accumulate);
 }
 
-void fastlr_accumulate(const fastlr_span *spans, size_t count, int threads)
+void fastlr_accumulate(fastlr_dtype dtype, const fastlr_span *spans, size_t count, int threads)
 {
-    work w = {.spans = spans, .count = count};
+    work w = {.spans = spans, .count = count, .dtype = dtype};
     const size_t blocks = fastlr_blocks(spans, count);
     fastlr_parallel(blocks, useful(threads, blocks), accumulate_range, &w);
 }
@@ -236,7 +237,7 @@ void fastlr_accumulate(const fastlr_span *spans, size_t count, int threads)
 static void gauge(const work *w, piece c, void *sums)
 {
     if (c.span->stored)
-        fastlr_gauge_stored(w->table, c.span, c.skip, c.n, w->scale, c.k, sums);
+        fastlr_gauge_stored(w->dtype, c.span, c.skip, c.n, w->scale, c.k, sums);
     else
         w->table->gauge(c.n, shift(c.span->g, c.skip, w->size), w->scale, c.k, sums);
 }
@@ -275,7 +276,8 @@ static const double LEAST = 0x1p-500, MOST = 0x1p500;
 fastlr_stats fastlr_measure(fastlr_dtype dtype, const fastlr_span *spans, size_t count, fastlr_partial *scratch,
                             int threads)
 {
-    work w = {.spans = spans, .count = count, .table = fastlr_table_of(dtype), .scale = 1, .partial = scratch};
+    work w = {.spans = spans, .count = count, .dtype = dtype, .scale = 1, .partial = scratch};
+    w.table = fastlr_table_of(dtype);
     w.size = w.table->rules[0]->size;
     fastlr_stats stats = gauge_all(&w, threads);
     if (stats.finite && stats.largest != 0 && (stats.largest < LEAST || stats.largest > MOST)) {

@@ -1,61 +1,83 @@
-/* How numbers are stored: to float32 and back, for one instruction set.
+/* How numbers are stored: to the arithmetic's type and back, for one instruction set.
  *
  * A template: a file in store/ includes it once, after defining
  *     TARGET  the instruction set as the compiler spells it; undefined for the compiler's own default
- *     TABLE   the name of the table it defines
+ *     TABLE   the name of the tables it defines, one for each type
  *
- * Each loop is integer operations and correctly rounded float32 ones, and makes no denormal that was none before: the same
- * bits everywhere, and with denormals flushed or not.
+ * Each loop is integer operations and correctly rounded ones: the same bits everywhere. From and to float32 it makes no
+ * denormal that was none before, but of what Kahan's rounding lost: the same bits with denormals flushed or not.
  */
 #include "stored.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "target_begin.h"
 
 #include "bits.h"
 
-/* A pair of functions of one format: WIDEN and NARROW see element i as `code` and `x`. */
-#define LOAD(format, type, WIDEN)                                                                                      \
-    static void load_##format(size_t n, const void *from, const void *beside, float *restrict to)                      \
+/* Of one format, from and to `real` numbers: WIDEN and NARROW see element i as `code` and, made float32 by AS, as `x`. */
+#define LOAD(name, type, real, WIDEN)                                                                                  \
+    static void name(size_t n, const void *from, const void *beside, void *numbers)                                    \
     {                                                                                                                  \
         const type *restrict codes = from;                                                                             \
+        real *restrict to = numbers;                                                                                   \
         (void)beside;                                                                                                  \
         for (size_t i = 0; i < n; i++) {                                                                               \
-            const uint32_t code = codes[i];                                                                            \
-            to[i] = (WIDEN);                                                                                           \
+            const type code = codes[i];                                                                                \
+            to[i] = (real)(WIDEN);                                                                                     \
         }                                                                                                              \
     }
 
-#define SAVE(format, type, NARROW)                                                                                     \
-    static void save_##format(size_t n, const float *restrict from, void *to, void *beside, fastlr_chance chance)      \
+#define SAVE(name, type, real, AS, NARROW)                                                                             \
+    static void name(size_t n, const void *numbers, void *to, void *beside, fastlr_chance chance)                      \
     {                                                                                                                  \
         type *restrict codes = to;                                                                                     \
+        const real *restrict from = numbers;                                                                           \
         (void)beside, (void)chance;                                                                                    \
         for (size_t i = 0; i < n; i++) {                                                                               \
-            const float x = from[i];                                                                                   \
+            const float x = AS(from[i]);                                                                               \
             codes[i] = (type)(NARROW);                                                                                 \
         }                                                                                                              \
     }
 
-/* ---- float32 itself: what is copied out, and gradients that are to be limited ---- */
-
-static void load_own(size_t n, const void *from, const void *beside, float *restrict to)
+/* The float32 number next to x whose lowest bit is 1, unless x is one: rounded once more to fewer bits, it becomes what x would
+ * have become. */
+INLINED float odd(double x)
 {
-    (void)beside;
-    memcpy(to, from, n * sizeof *to);
+    const float near = (float)x;
+    const uint32_t b = word_of(near), toward_0 = fabs((double)near) > fabs(x);
+    return (double)near == x || x != x || b & 1 ? near : float_of(toward_0 ? b - 1 : b + 1);
 }
 
-static void save_own(size_t n, const float *restrict from, void *to, void *beside, fastlr_chance chance)
-{
-    (void)beside, (void)chance;
-    memcpy(to, from, n * sizeof *from);
-}
+/* ---- the arithmetic's type itself: what is copied out, and gradients that are to be limited ---- */
+
+#define OWN(real)                                                                                                      \
+    static void load_##real(size_t n, const void *from, const void *beside, void *to)                                  \
+    {                                                                                                                  \
+        (void)beside;                                                                                                  \
+        memcpy(to, from, n * sizeof(real));                                                                            \
+    }                                                                                                                  \
+    static void save_##real(size_t n, const void *from, void *to, void *beside, fastlr_chance chance)                  \
+    {                                                                                                                  \
+        (void)beside, (void)chance;                                                                                    \
+        memcpy(to, from, n * sizeof(real));                                                                            \
+    }
+
+OWN(float)
+OWN(double)
+
+/* ---- float32, where that is float64 ---- */
+
+LOAD(load_single, float, double, code)
+SAVE(save_single, float, double, (float), x)
 
 /* ---- bfloat16: the upper half of a float32 ---- */
 
-LOAD(bf16, uint16_t, bf16_widen(code))
-SAVE(bf16, uint16_t, bf16_narrow(x))
+LOAD(load_bf16, uint16_t, float, bf16_widen(code))
+SAVE(save_bf16, uint16_t, float, , bf16_narrow(x))
+LOAD(load_bf16_wide, uint16_t, double, bf16_widen(code))
+SAVE(save_bf16_wide, uint16_t, double, odd, bf16_narrow(x))
 
 /* ---- float16 ---- */
 
@@ -78,8 +100,10 @@ INLINED uint32_t f16_narrow(float x)
     return sign | (m > INFINITE ? 0x7e00 : finite);
 }
 
-LOAD(f16, uint16_t, f16_widen(code))
-SAVE(f16, uint16_t, f16_narrow(x))
+LOAD(load_f16, uint16_t, float, f16_widen(code))
+SAVE(save_f16, uint16_t, float, , f16_narrow(x))
+LOAD(load_f16_wide, uint16_t, double, f16_widen(code))
+SAVE(save_f16_wide, uint16_t, double, odd, f16_narrow(x))
 
 /* ---- the same, rounded up or down by chance: right on average ---- */
 
@@ -104,10 +128,10 @@ static uint64_t keys_of(fastlr_chance chance)
 }
 
 #define SAVE_BY_CHANCE(format, NARROW)                                                                                 \
-    static void save_##format##_by_chance(size_t n, const float *restrict from, void *to, void *beside,                \
-                                          fastlr_chance chance)                                                        \
+    static void save_##format##_by_chance(size_t n, const void *numbers, void *to, void *beside, fastlr_chance chance) \
     {                                                                                                                  \
         uint16_t *restrict codes = to;                                                                                 \
+        const float *restrict from = numbers;                                                                          \
         const uint64_t keys = keys_of(chance);                                                                         \
         const uint32_t key0 = (uint32_t)keys, key1 = (uint32_t)(keys >> 32), first = (uint32_t)chance.index;           \
         (void)beside;                                                                                                  \
@@ -141,16 +165,18 @@ SAVE_BY_CHANCE(f16, f16_by_chance(x, up))
 
 /* ---- a float32 in two halves, the upper of which is a bfloat16 by itself ---- */
 
-static void load_split(size_t n, const void *from, const void *beside, float *restrict to)
+static void load_split(size_t n, const void *from, const void *beside, void *numbers)
 {
     const uint16_t *restrict upper = from, *restrict lower = beside;
+    float *restrict to = numbers;
     for (size_t i = 0; i < n; i++)
         to[i] = float_of((uint32_t)upper[i] << 16 | lower[i]);
 }
 
-static void save_split(size_t n, const float *restrict from, void *to, void *beside, fastlr_chance chance)
+static void save_split(size_t n, const void *numbers, void *to, void *beside, fastlr_chance chance)
 {
     uint16_t *restrict upper = to, *restrict lower = beside;
+    const float *restrict from = numbers;
     (void)chance;
     for (size_t i = 0; i < n; i++) {
         upper[i] = (uint16_t)(word_of(from[i]) >> 16);
@@ -158,34 +184,40 @@ static void save_split(size_t n, const float *restrict from, void *to, void *bes
     }
 }
 
-/* ---- bfloat16 with what its rounding lost in another: Kahan's compensation ---- */
+/* ---- with what rounding lost in a bfloat16 beside it: Kahan's compensation ---- */
 
-static void load_kahan(size_t n, const void *from, const void *beside, float *restrict to)
-{
-    const uint16_t *restrict codes = from, *restrict lost = beside;
-    for (size_t i = 0; i < n; i++)
-        to[i] = bf16_widen(codes[i]) + bf16_widen(lost[i]);
-}
-
-static void save_kahan(size_t n, const float *restrict from, void *to, void *beside, fastlr_chance chance)
-{
-    uint16_t *restrict codes = to, *restrict lost = beside;
-    (void)chance;
-    for (size_t i = 0; i < n; i++) {
-        const uint32_t code = bf16_narrow(from[i]);
-        const float rest = from[i] - bf16_widen(code);
-        codes[i] = (uint16_t)code;
-        lost[i] = (uint16_t)bf16_narrow(rest - rest == 0 ? rest : 0); /* ∞ − ∞ is nothing lost */
+#define KAHAN(format)                                                                                                  \
+    static void load_##format##_kahan(size_t n, const void *from, const void *beside, void *numbers)                   \
+    {                                                                                                                  \
+        const uint16_t *restrict codes = from, *restrict lost = beside;                                                \
+        float *restrict to = numbers;                                                                                  \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            to[i] = format##_widen(codes[i]) + bf16_widen(lost[i]);                                                    \
+    }                                                                                                                  \
+    static void save_##format##_kahan(size_t n, const void *numbers, void *to, void *beside, fastlr_chance chance)     \
+    {                                                                                                                  \
+        uint16_t *restrict codes = to, *restrict lost = beside;                                                        \
+        const float *restrict from = numbers;                                                                          \
+        (void)chance;                                                                                                  \
+        for (size_t i = 0; i < n; i++) {                                                                               \
+            const uint32_t code = format##_narrow(from[i]);                                                            \
+            const float rest = from[i] - format##_widen(code);                                                         \
+            codes[i] = (uint16_t)code;                                                                                 \
+            lost[i] = (uint16_t)bf16_narrow(rest - rest == 0 ? rest : 0); /* ∞ − ∞ is nothing lost */                  \
+        }                                                                                                              \
     }
-}
+
+KAHAN(bf16)
+KAHAN(f16)
 
 /* ---- 8 bits, in blocks with a scale ---- */
 
 /* A pair of functions of one code, for whole blocks. */
 #define LOAD_BLOCK(format)                                                                                             \
-    static void load_##format(size_t n, const void *from, const void *beside, float *restrict to)                      \
+    static void load_##format(size_t n, const void *from, const void *beside, void *numbers)                           \
     {                                                                                                                  \
         const word *restrict words = from;                                                                             \
+        float *restrict to = numbers;                                                                                  \
         const float scale = *(const float *)beside;                                                                    \
         (void)n;                                                                                                       \
         for (size_t j = 0; j < WORDS; j++)                                                                             \
@@ -194,9 +226,10 @@ static void save_kahan(size_t n, const float *restrict from, void *to, void *bes
     }
 
 #define SAVE_BLOCK(format, TOP)                                                                                        \
-    static void save_##format(size_t n, const float *restrict from, void *to, void *beside, fastlr_chance chance)      \
+    static void save_##format(size_t n, const void *numbers, void *to, void *beside, fastlr_chance chance)             \
     {                                                                                                                  \
         word *restrict words = to;                                                                                     \
+        const float *restrict from = numbers;                                                                          \
         float factor;                                                                                                  \
         *(float *)beside = scale_of(largest_of(n, from), TOP, &factor);                                                \
         (void)chance;                                                                                                  \
@@ -215,33 +248,69 @@ SAVE_BLOCK(uint8, UINT8_TOP)
 
 /* ---- what else is done to a tile ---- */
 
-static void limit(size_t n, float *restrict g, float most)
-{
-    for (size_t i = 0; i < n; i++) {
-        const float x = g[i] > most ? most : g[i];
-        g[i] = x < -most ? -most : x;
+#define EXTRAS(real)                                                                                                   \
+    static void limit_##real(size_t n, void *gradients, double bound)                                                  \
+    {                                                                                                                  \
+        real *restrict g = gradients;                                                                                  \
+        const real most = (real)bound;                                                                                 \
+        for (size_t i = 0; i < n; i++) {                                                                               \
+            const real x = g[i] > most ? most : g[i];                                                                  \
+            g[i] = x < -most ? -most : x;                                                                              \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void follow_##real(size_t n, void *average, const void *parameters, double part)                            \
+    {                                                                                                                  \
+        real *restrict mean = average;                                                                                 \
+        const real *restrict p = parameters, share = (real)part;                                                       \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            mean[i] = (mean[i] - share * mean[i]) + share * p[i];                                                      \
+    }                                                                                                                  \
+    static void add_##real(size_t n, void *total, const void *gradients)                                               \
+    {                                                                                                                  \
+        real *restrict sum = total;                                                                                    \
+        const real *restrict g = gradients;                                                                            \
+        for (size_t i = 0; i < n; i++)                                                                                 \
+            sum[i] += g[i];                                                                                            \
     }
-}
 
-static void follow(size_t n, float *restrict mean, const float *restrict p, float share)
-{
-    for (size_t i = 0; i < n; i++)
-        mean[i] = (mean[i] - share * mean[i]) + share * p[i];
-}
+EXTRAS(float)
+EXTRAS(double)
 
-static void add(size_t n, float *restrict sum, const float *restrict g)
-{
-    for (size_t i = 0; i < n; i++)
-        sum[i] += g[i];
-}
-
-const fastlr_codec TABLE = {
-    .load = {load_own, load_bf16, load_f16, load_bf16, load_f16, load_split, load_kahan, load_int8, load_uint8},
-    .save = {save_own, save_bf16, save_f16, save_bf16_by_chance, save_f16_by_chance, save_split, save_kahan, save_int8,
-             save_uint8},
-    .limit = limit,
-    .follow = follow,
-    .add = add,
+const fastlr_codec TABLE[FASTLR_DTYPES] = {
+    [FASTLR_F32] = {.load = {[FASTLR_OWN] = load_float,
+                             [FASTLR_BF16] = load_bf16,
+                             [FASTLR_F16] = load_f16,
+                             [FASTLR_BF16_BY_CHANCE] = load_bf16,
+                             [FASTLR_F16_BY_CHANCE] = load_f16,
+                             [FASTLR_SPLIT] = load_split,
+                             [FASTLR_BF16_KAHAN] = load_bf16_kahan,
+                             [FASTLR_F16_KAHAN] = load_f16_kahan,
+                             [FASTLR_INT8] = load_int8,
+                             [FASTLR_UINT8] = load_uint8},
+                    .save = {[FASTLR_OWN] = save_float,
+                             [FASTLR_BF16] = save_bf16,
+                             [FASTLR_F16] = save_f16,
+                             [FASTLR_BF16_BY_CHANCE] = save_bf16_by_chance,
+                             [FASTLR_F16_BY_CHANCE] = save_f16_by_chance,
+                             [FASTLR_SPLIT] = save_split,
+                             [FASTLR_BF16_KAHAN] = save_bf16_kahan,
+                             [FASTLR_F16_KAHAN] = save_f16_kahan,
+                             [FASTLR_INT8] = save_int8,
+                             [FASTLR_UINT8] = save_uint8},
+                    .limit = limit_float,
+                    .follow = follow_float,
+                    .add = add_float},
+    [FASTLR_F64] = {.load = {[FASTLR_OWN] = load_double,
+                             [FASTLR_SINGLE] = load_single,
+                             [FASTLR_BF16] = load_bf16_wide,
+                             [FASTLR_F16] = load_f16_wide},
+                    .save = {[FASTLR_OWN] = save_double,
+                             [FASTLR_SINGLE] = save_single,
+                             [FASTLR_BF16] = save_bf16_wide,
+                             [FASTLR_F16] = save_f16_wide},
+                    .limit = limit_double,
+                    .follow = follow_double,
+                    .add = add_double},
 };
 
 #include "target_end.h"

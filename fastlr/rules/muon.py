@@ -12,6 +12,7 @@ from fastlr.buffers import Array, as_array
 from fastlr.groups import Group
 from fastlr.hyper import Number, choice, flag, fraction, positive, real
 from fastlr.optimizer import Derived, Optimizer, Options, Rate, State, given
+from fastlr.precision import to_float32
 from fastlr.structure import Structure, tensors_of
 
 if TYPE_CHECKING:
@@ -158,9 +159,13 @@ class Muon(Optimizer):
         matrices = list(zip(pieces, tensors_of(structure, pieces), strict=True))
         momenta = [as_array("state", b).reshape(-1) for b in state["b"]]
         shapes = [a.shape for a in structure.arrays]
+        wide = structure.arrays[0].dtype
+
+        def widened(g: Array) -> Array:
+            return g if g.dtype == wide else to_float32(g).astype(wide)
 
         def directions(grads: Sequence[Any], scale: float) -> list[Array | None]:
-            given = [None if g is None else as_array("grads", g).reshape(-1) for g in grads]
+            given = [None if g is None else widened(as_array("grads", g)).reshape(-1) for g in grads]
             made = [None if g is None else np.empty_like(g) for g in given]
             for (entry, offset, size, group), (_, shape) in matrices:
                 part, g, out = slice(offset, offset + size), given[entry], made[entry]

@@ -58,6 +58,7 @@ class Rprop(Optimizer):
 
     rule = "rprop"
     states = ("s", "last")
+    signs = ("last",)
     hypers = {"etas": shrink_and_grow, "step_sizes": least_and_most}
 
     def __init__(

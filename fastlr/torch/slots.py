@@ -18,7 +18,7 @@ from fastlr.structure import structure_of
 from fastlr.torch.layout import DTYPES, HALVES, empty_like, make_like, run_of
 
 STORED = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.uint8}
-BESIDE = {"f": torch.float32, "H": torch.int16}  # of words, which torch can pickle
+BESIDE = {"f": torch.float32, "d": torch.float64, "H": torch.int16}  # of words, which torch can pickle
 
 
 class Kept(NamedTuple):
@@ -38,12 +38,12 @@ class Kept(NamedTuple):
             raise TypeError("state_dtype must be 'float32' and ema None for complex parameters")
         squares, _ = _core.state_bits(kernel)
         signs = {key: bool(squares >> j & 1) for j, key in enumerate(states)}
-        return cls(rule, precision, precision.formats(rule.__name__, kernel, states), signs)
+        return cls(rule, precision, precision.formats(rule, kernel, states), signs)
 
     def like(self, key: str, name: str, p: Any) -> Any:
         """A tensor without memory of which it has shape, dtype and strides; None if `p`, called `name`, has no such."""
         if key in self.precision.keeps:
-            return empty_like(p, BESIDE[self.precision.keeps[key].char])
+            return empty_like(p, BESIDE[self.precision.kept_as(key, DTYPES[p.dtype]).char])
         if extent := self.cls.per_row.get(key):
             return empty_like(p, torch.int64 if extent == "count" else p.dtype, p.shape[:1])
         stored = self.formats.get(key, "float32")

@@ -9,26 +9,43 @@
 
 static const fastlr_hyper HYPER = {
     .lr = 0.1, .scale = 0.5, .l2 = 0.01, .decay = 0.02, .rule = {0.9, 0.99, 1e-8, 0.5, 0.5, 0.5, 0.5, 0.5}};
-static const size_t SIZE[FASTLR_FORMATS] = {4, 2, 2, 2, 2, 2, 2, 1, 1};
-enum { STEPS = 3, WAYS = 6, PIECES = 4 };
+enum { STEPS = 3, PIECES = 4 };
 
 /* `s` of the states that may have it; FASTLR_INT8 stands for both kinds of 8 bits. */
 typedef struct {
-    fastlr_format p, g, s, copy;
-    bool ema, copied;
-    float most;
+    fastlr_dtype dtype;
+    fastlr_format p, g, s, copy[FASTLR_COPIES];
+    bool ema;
+    int copies;
+    double most;
 } way;
 
-static const way ways[WAYS] = {
+static const way ways[] = {
     {.p = FASTLR_OWN, .g = FASTLR_OWN, .s = FASTLR_INT8},
     {.p = FASTLR_BF16, .g = FASTLR_BF16, .s = FASTLR_BF16},
     {.p = FASTLR_BF16_BY_CHANCE, .g = FASTLR_BF16, .s = FASTLR_INT8, .most = 0.5f},
-    {.p = FASTLR_SPLIT, .g = FASTLR_OWN, .s = FASTLR_BF16_BY_CHANCE, .copied = true, .copy = FASTLR_F16},
-    {.p = FASTLR_KAHAN, .g = FASTLR_F16, .s = FASTLR_OWN, .ema = true},
-    {.p = FASTLR_F16_BY_CHANCE, .g = FASTLR_F16, .s = FASTLR_BF16, .ema = true, .copied = true, .copy = FASTLR_OWN},
+    {.p = FASTLR_SPLIT, .g = FASTLR_OWN, .s = FASTLR_BF16_BY_CHANCE, .copies = 1, .copy = {FASTLR_F16}},
+    {.p = FASTLR_BF16_KAHAN, .g = FASTLR_F16, .s = FASTLR_OWN, .ema = true},
+    {.p = FASTLR_F16_KAHAN, .g = FASTLR_F16, .s = FASTLR_INT8, .copies = 1},
+    {.p = FASTLR_F16_BY_CHANCE, .g = FASTLR_F16, .s = FASTLR_BF16, .ema = true, .copies = 1},
+    {.p = FASTLR_OWN, .g = FASTLR_BF16, .s = FASTLR_OWN, .copies = 2, .copy = {FASTLR_BF16, FASTLR_F16}}, /* a master */
+    {.dtype = FASTLR_F64, .g = FASTLR_SINGLE, .ema = true, .copies = 2, .copy = {FASTLR_SINGLE, FASTLR_BF16}},
+    {.dtype = FASTLR_F64, .g = FASTLR_BF16, .copies = 2, .copy = {FASTLR_OWN, FASTLR_F16}, .most = 0.5},
+    {.dtype = FASTLR_F64, .g = FASTLR_F16},
+    {.dtype = FASTLR_F64, .g = FASTLR_OWN, .most = 0.5},
 };
+enum { WAYS = sizeof ways / sizeof *ways };
 
-enum { P, LOW, EMA, COPY, G, S, SCALE = S + FASTLR_STATES, BUFFERS = SCALE + FASTLR_STATES };
+static size_t size_of(fastlr_dtype dtype, fastlr_format format)
+{
+    const size_t own = dtype == FASTLR_F64 ? sizeof(double) : sizeof(float);
+    return format == FASTLR_OWN      ? own
+           : format == FASTLR_SINGLE ? sizeof(float)
+           : format < FASTLR_INT8    ? sizeof(uint16_t)
+                                     : sizeof(uint8_t);
+}
+
+enum { P, LOW, EMA, COPY, G = COPY + FASTLR_COPIES, S, SCALE = S + FASTLR_STATES, BUFFERS = SCALE + FASTLR_STATES };
 
 static long checked;
 
@@ -56,40 +73,52 @@ static size_t bytes_of(const fastlr_rule *rule, const way *x, int buffer, size_t
     const int state = buffer - (buffer < SCALE ? S : SCALE), given = rule->states + rule->inputs;
     switch (buffer) {
     case P:
-        return n * SIZE[x->p];
+        return n * size_of(x->dtype, x->p);
     case G:
-        return n * SIZE[x->g];
+        return n * size_of(x->dtype, x->g);
     case LOW:
-        return x->p == FASTLR_SPLIT || x->p == FASTLR_KAHAN ? 2 * n : 0;
+        return x->p == FASTLR_SPLIT || x->p == FASTLR_BF16_KAHAN || x->p == FASTLR_F16_KAHAN ? 2 * n : 0;
     case EMA:
-        return x->ema ? n * sizeof(float) : 0;
+        return x->ema ? n * size_of(x->dtype, FASTLR_OWN) : 0;
     case COPY:
-        return x->copied ? n * SIZE[x->copy] : 0;
+    case COPY + 1:
+        return buffer - COPY < x->copies ? n * size_of(x->dtype, x->copy[buffer - COPY]) : 0;
     default:
         if (buffer < SCALE)
-            return state < given ? n * SIZE[format_of(rule, x, state)] : 0;
+            return state < given ? n * size_of(x->dtype, format_of(rule, x, state)) : 0;
         return is_scaled(rule, x, state) ? n / FASTLR_QUANTUM * sizeof(float) : 0;
     }
 }
 
-static void fill(float *x, size_t n, unsigned which)
+static void fill(fastlr_dtype dtype, void *x, size_t n, unsigned which)
 {
-    for (size_t i = 0; i < n; i++)
-        x[i] = (float)((i * 2654435761u + which * 97) % 1009) / 504 - 1.0001f;
+    for (size_t i = 0; i < n; i++) {
+        const float value = (float)((i * 2654435761u + which * 97) % 1009) / 504 - 1.0001f;
+        if (dtype == FASTLR_F64)
+            ((double *)x)[i] = (double)value * (1 + 0x1p-40);
+        else
+            ((float *)x)[i] = value;
+    }
+}
+
+static double number(fastlr_dtype dtype, const void *x, size_t i)
+{
+    return dtype == FASTLR_F64 ? ((const double *)x)[i] : (double)((const float *)x)[i];
 }
 
 /* Trains n elements cut into spans; the result is all buffers, one after the other, each from the first span to the last. */
 static char *train(const char *name, int at_way, size_t n, size_t pieces, bool zero, int threads, size_t *bytes)
 {
-    const fastlr_rule *rule = fastlr_find(name, FASTLR_F32);
     const way *x = &ways[at_way];
+    const fastlr_rule *rule = fastlr_find(name, x->dtype);
+    const size_t own_size = size_of(x->dtype, FASTLR_OWN);
     fastlr_step step;
     fastlr_span spans[PIECES];
     fastlr_stored stored[PIECES];
     void *blocks[PIECES][BUFFERS];
     size_t start[PIECES + 1] = {0};
-    float *p = malloc(n * sizeof *p + 1), *g = malloc(n * sizeof *g + 1);
-    fill(p, n, 0), fill(g, n, 1);
+    char *p = malloc(n * own_size + 1), *g = malloc(n * own_size + 1);
+    fill(x->dtype, p, n, 0), fill(x->dtype, g, n, 1);
     for (size_t k = 0; k < pieces; k++) {
         const size_t some = n / pieces / 2 / FASTLR_QUANTUM * FASTLR_QUANTUM; /* none has half a scale */
         start[k + 1] = k + 1 == pieces ? n : start[k] + some;
@@ -99,9 +128,10 @@ static char *train(const char *name, int at_way, size_t n, size_t pieces, bool z
             blocks[k][b] = size ? calloc(size, 1) : NULL;
         }
         void **own = blocks[k];
-        stored[k] = (fastlr_stored){.p = x->p, .g = x->g, .copy = x->copy, .low = own[LOW], .ema = own[EMA]};
-        stored[k].share = 0.25f, stored[k].copied = own[COPY], stored[k].most = x->most;
-        stored[k].first = start[k];
+        stored[k] = (fastlr_stored){.p = x->p, .g = x->g, .low = own[LOW], .ema = own[EMA]};
+        stored[k].share = 0.25, stored[k].most = x->most, stored[k].first = start[k];
+        for (int j = 0; j < FASTLR_COPIES; j++)
+            stored[k].copy[j] = x->copy[j], stored[k].copied[j] = own[COPY + j];
         spans[k] = (fastlr_span){.n = m, .p = own[P], .g = own[G], .step = &step, .stored = &stored[k]};
         for (int j = 0; j < FASTLR_STATES; j++) {
             stored[k].s[j] = format_of(rule, x, j);
@@ -111,7 +141,7 @@ static char *train(const char *name, int at_way, size_t n, size_t pieces, bool z
                                     : x->p == FASTLR_F16_BY_CHANCE ? FASTLR_F16
                                                                    : x->p; /* a piece has no chance of its own */
         if (m)
-            fastlr_narrow(plain, m, p + start[k], own[P], own[LOW], 1);
+            fastlr_narrow(x->dtype, plain, m, p + start[k] * own_size, own[P], own[LOW], 1);
     }
     fastlr_lay(spans, pieces);
     fastlr_partial *scratch = malloc(sizeof *scratch * (fastlr_blocks(spans, pieces) + 1));
@@ -121,9 +151,9 @@ static char *train(const char *name, int at_way, size_t n, size_t pieces, bool z
         for (size_t k = 0; k < pieces; k++) {
             stored[k].key = (uint64_t)t * 0x9e3779b97f4a7c15u;
             if (spans[k].n)
-                fastlr_narrow(x->g, spans[k].n, g + start[k], spans[k].g, NULL, 1);
+                fastlr_narrow(x->dtype, x->g, spans[k].n, g + start[k] * own_size, spans[k].g, NULL, 1);
         }
-        const fastlr_stats stats = fastlr_measure(FASTLR_F32, spans, pieces, scratch, threads);
+        const fastlr_stats stats = fastlr_measure(x->dtype, spans, pieces, scratch, threads);
         fastlr_hyper hyper = HYPER;
         hyper.scale /= 1 + stats.norm; /* so that its bits are compared too */
         memcpy(next, carry, sizeof carry);
@@ -181,25 +211,28 @@ static void compare(const char *name, int at_way, size_t n)
 }
 
 /* Sums of gradients, in all formats that these have. */
-static void accumulate(size_t n)
+static void accumulate(fastlr_dtype dtype, size_t n)
 {
-    const fastlr_format formats[] = {FASTLR_OWN, FASTLR_BF16, FASTLR_F16};
-    float *x = malloc(n * sizeof *x + 1), *back = malloc(n * sizeof *back + 1), *sum = malloc(n * sizeof *sum + 1);
-    fill(x, n, 1);
+    const fastlr_format formats[] = {FASTLR_BF16, FASTLR_F16, dtype == FASTLR_F64 ? FASTLR_SINGLE : FASTLR_OWN};
+    const size_t own = size_of(dtype, FASTLR_OWN);
+    void *x = malloc(n * own + 1), *sum = malloc(n * own + 1);
+    float *back = malloc(n * sizeof *back + 1);
     for (size_t f = 0; f < sizeof formats / sizeof *formats; f++) {
-        void *g = malloc(n * SIZE[formats[f]] + 1);
-        fastlr_narrow(formats[f], n, x, g, NULL, 1);
-        fastlr_widen(formats[f], n, g, NULL, back);
+        void *g = malloc(n * size_of(dtype, formats[f]) + 1);
+        fill(dtype, x, n, 1);
+        fastlr_narrow(dtype, formats[f], n, x, g, NULL, 1);
+        fastlr_widen(formats[f] == FASTLR_SINGLE ? FASTLR_OWN : formats[f], n, g, NULL, back);
         const fastlr_stored stored = {.g = formats[f]};
         fastlr_span span = {.n = n, .p = sum, .g = g, .stored = &stored};
         fastlr_lay(&span, 1);
-        fill(sum, n, 0);
-        fastlr_accumulate(&span, 1, 2);
-        fill(x, n, 0);
-        for (size_t i = 0; i < n; i++)
-            if (sum[i] != x[i] + back[i])
+        fill(dtype, sum, n, 0);
+        fastlr_accumulate(dtype, &span, 1, 2);
+        fill(dtype, x, n, 0);
+        for (size_t i = 0; i < n; i++) {
+            const double exact = number(dtype, x, i) + (double)back[i];
+            if (number(dtype, sum, i) != (dtype == FASTLR_F64 ? exact : (double)(float)exact))
                 fail("accumulate", "none", (int)f, n);
-        fill(x, n, 1);
+        }
         free(g);
         checked++;
     }
@@ -210,7 +243,8 @@ int main(void)
 {
     const size_t lengths[] = {0, 1, 257, FASTLR_BLOCK + 3, 3 * FASTLR_BLOCK + FASTLR_QUANTUM + 7};
     for (size_t l = 0; l < sizeof lengths / sizeof *lengths; l++) {
-        accumulate(lengths[l]);
+        accumulate(FASTLR_F32, lengths[l]);
+        accumulate(FASTLR_F64, lengths[l]);
         for (int r = 0; fastlr_rule_name(r); r++)
             for (int at = 0; at < WAYS; at++) {
                 const bool scaled = ways[at].s == FASTLR_INT8;
