@@ -32,8 +32,10 @@ PER_STEP double warmed(double steps, int64_t t)
 PER_STEP ademamix_step ademamix_at(const ademamix_hyper *o, int64_t t, pace *x)
 {
     const double c1 = complement(o->b1, t), c2 = complement(o->b2, t);
+    const bool warming = (double)t < o->beta3_warmup;
     const double s = warmed(o->beta3_warmup, t), slow = (1 - s) * half_life(o->b1) + s * half_life(o->b3);
-    const double b3 = s < 1 && slow < 0 ? exponential(1 / slow) : o->b3, alpha = warmed(o->alpha_warmup, t) * o->alpha;
+    const double b3 = warming && slow < 0 ? exponential(1 / slow) : o->b3,
+                 alpha = warmed(o->alpha_warmup, t) * o->alpha;
     x->rate *= sqrt(c2) / c1;
     return (ademamix_step){(real)(1 - o->b1), (real)(1 - o->b2), (real)(1 - b3), (real)(alpha * c1),
                            positive(o->eps * sqrt(c2))};
