@@ -1,7 +1,5 @@
 """Numbers in fewer bits, with whatever a step does beside: the same bits for any instruction set, thread count, offset
 and split, and no byte beyond the buffers.
-
-`master="float32"` with `copy_to` is not among the combinations until what that copies is mended.
 """
 
 from __future__ import annotations
@@ -37,12 +35,12 @@ TOGETHER = [
     {"rounding": "stochastic", **BESIDE[-1]},
     {"rounding": "kahan", **BESIDE[-2]},
     {"master": "split", **BESIDE[-1]},
-    {"master": "float32", "ema": 0.9, "clip_value": 0.5, "zero_grads": True},
+    {"master": "float32", **BESIDE[-2]},
 ]
 
 
 def allows(storage, options):
-    if options.get("rounding") == "kahan" or options.get("master") == "split":
+    if options.get("master") == "split":
         return storage[0] == "bfloat16"
     return storage[0] in HALF if options.keys() & {"rounding", "master"} else True
 
