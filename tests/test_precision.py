@@ -809,7 +809,9 @@ def bfloat16_of_ml_dtypes():
     return pytest.importorskip("ml_dtypes").bfloat16
 
 
-@pytest.mark.parametrize("dtype", [lambda: "bfloat16", bfloat16_of_ml_dtypes, lambda: np.uint16], ids=["name", "ml_dtypes", "words"])
+@pytest.mark.parametrize(
+    "dtype", [lambda: "bfloat16", bfloat16_of_ml_dtypes, lambda: np.uint16], ids=["name", "ml_dtypes", "words"]
+)
 def test_flat_buffers_know_that_they_are_bfloat16(dtype):
     """As parameters, and as gradients of float32 ones: nothing need be declared."""
     p, wide = fastlr.FlatBuffer({"w": (3, 4), "b": (5,)}, dtype()), fastlr.FlatBuffer({"w": (3, 4), "b": (5,)})
