@@ -1,6 +1,6 @@
 """`python -m bench.prefetch`: what asking for buffers before they are needed is worth on this processor.
 
-Loops ask for every buffer that they go over, or for the parameters alone: `kernels/prefetch.c` chooses by the
+Loops ask for every buffer that they go over, or for none: `kernels/prefetch.c` chooses by the
 processor's maker. Both are timed in the same rounds, on copies whose bits must agree.
 """
 
@@ -44,14 +44,14 @@ def measure(name: str, n: int, rounds: int) -> tuple[str, ...]:
     first[:], second[:], grads[:] = data.p, data.p, data.g
     steps = {
         label: stepper(cls(copy, lr=1e-3, **hyper), grads, every)
-        for label, copy, every in (("every buffer", first, True), ("parameters", second, False))
+        for label, copy, every in (("every buffer", first, True), ("none", second, False))
     }
     for _ in range(3):
         for step in steps.values():
             step()
     np.testing.assert_array_equal(first, second)
     times = clock.interleave(steps, rounds)
-    every, some = times["every buffer"], times["parameters"]
+    every, some = times["every buffer"], times["none"]
     return name, show_size(n), show_time(every.median), show_time(some.median), f"{some.over(every):.2f}"
 
 
@@ -63,12 +63,12 @@ def main() -> None:
     a = parser.parse_args()
     chosen = _core.asks_for_all()
     print(machine.describe())
-    print(f"here loops ask for {'every buffer' if chosen else 'the parameters alone'}")
+    print(f"here loops ask for {'every buffer' if chosen else 'none, or with 8-bit state the parameters'}")
     try:
         table = [measure(name, n, a.rounds) for name in a.rules for n in a.sizes]
     finally:
         _core.ask_for_all(chosen)
-    print(render(("rule", "elements", "every buffer", "parameters", "parameters / every"), table))
+    print(render(("rule", "elements", "every buffer", "none", "none / every"), table))
 
 
 if __name__ == "__main__":

@@ -246,7 +246,7 @@ def use_isa(str name):
 
 
 def asks_for_all():
-    """Whether loops ask for every buffer before they need it, or for the parameters alone."""
+    """Whether loops ask for every buffer before they need it, or for next to nothing."""
     return bool(fastlr_asks_for_all())
 
 

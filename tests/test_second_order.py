@@ -58,7 +58,7 @@ def test_rules_without_one_refuse_it():
 
 WRONG = {
     "shape": (np.ones(4), ValueError, r"hessian: expected shape \(3,\)"),
-    "dtype": (np.ones(3, np.float32), TypeError, "hessian: expected float64"),
+    "dtype": (np.ones(3, np.int64), TypeError, "hessian: expected float64"),
     "strided": (np.ones(6)[::2], BufferError, "hessian must be C-contiguous"),
     "structure": ([np.ones(3)], TypeError, "hessian must be an array"),
 }

@@ -154,7 +154,7 @@ const char *fastlr_rule_name(int n);
 /* The kernel for a rule in the instruction set in use, or NULL. */
 const fastlr_rule *fastlr_find(const char *name, fastlr_dtype);
 
-/* ---- prefetch.c: whether loops ask for all that they go over, or for the parameters alone; no result depends on it ---- */
+/* ---- prefetch.c: whether loops ask ahead for all that they go over, or for next to nothing; no result depends on it ---- */
 
 /* By the processor's maker, until fastlr_ask_for_all() says otherwise. */
 bool fastlr_asks_for_all(void);

@@ -167,11 +167,12 @@ INLINED void NAME(RULE, bytes)(bool half_p, void *restrict p, bool half_g, const
 
 /* ---- one quantum after another ---- */
 
-/* Asks for quantum k + 4 of every buffer, or of the parameter alone; of a state it has so many bytes. */
+/* Asks for quantum k + 4 of every buffer, or at most of the parameter; of a state it has so many bytes. */
 INLINED void NAME(RULE, soon)(size_t k, bool half_p, const void *p, bool half_g, const void *g, size_t bytes,
-                              const word *s0, const word *s1, bool all)
+                              const word *s0, const word *s1, bool scaled, bool all)
 {
-    ask_for(p, k, PAIRS * (half_p ? 4 : 8), TO_WRITE);
+    if (scaled || all)
+        ask_for(p, k, PAIRS * (half_p ? 4 : 8), TO_WRITE);
     if (!all)
         return;
     ask_for(g, k, PAIRS * (half_g ? 4 : 8), TO_READ);
@@ -187,7 +188,7 @@ INLINED void NAME(RULE, run)(size_t n, bool half_p, void *p, bool half_g, const 
     const size_t bytes = scale ? FASTLR_QUANTUM : 2 * FASTLR_QUANTUM;
     made m;
     for (size_t k = 0; k < n / FASTLR_QUANTUM; k++) {
-        NAME(RULE, soon)(k, half_p, p, half_g, g, bytes, s[0], s[1], all);
+        NAME(RULE, soon)(k, half_p, p, half_g, g, bytes, s[0], s[1], scale, all);
         void *const x = (char *)p + k * FASTLR_QUANTUM * (half_p ? 2 : 4);
         const void *const d = (const char *)g + k * FASTLR_QUANTUM * (half_g ? 2 : 4);
         word *const codes0 = (word *)((char *)s[0] + k * bytes);

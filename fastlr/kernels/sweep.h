@@ -202,15 +202,15 @@ INLINED out NAME(RULE, element)(size_t i, real *p, real *g, real *s0, real *s1, 
     return o;
 }
 
-/* Asks for what comes LATER than element i, so many bytes of each buffer, or of the parameter alone. */
+/* Asks for what comes LATER than element i, so many bytes of each buffer, or of none. */
 INLINED void NAME(RULE, ahead)(size_t i, size_t bytes, const real *p, const real *g, const real *s0, const real *s1,
                                const real *s2, const real *s3, const real *s4, const real *origin, const real *input,
                                bool zero, bool all)
 {
     const real *const states[] = {s0, s1, s2, s3, s4};
-    ask(p + i, LATER, bytes, TO_WRITE);
     if (!all)
         return;
+    ask(p + i, LATER, bytes, TO_WRITE);
     if (SEES_G)
         ask(g + i, LATER, bytes, zero ? TO_WRITE : TO_READ);
     for (int j = 0; j < STATES; j++)

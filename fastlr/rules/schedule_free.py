@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlr import _core
+from fastlr.buffers import as_array, refuse
 from fastlr.groups import Group, Piece
 from fastlr.hyper import Number, fraction, nonnegative, positive, real
 from fastlr.optimizer import Optimizer, Options, Rate, given
@@ -80,6 +81,9 @@ class _ScheduleFree(Optimizer):
                 out = self._structure.build(entries)
             else:
                 entries = list(self._structure.take(out, "out"))
+                for name, x, a in zip(self._structure.names, entries, arrays, strict=True):
+                    if as_array("out", x).dtype != a.dtype:
+                        refuse(f"out{name}", x, a.dtype.char, a.shape, True)
             names = [f"{name} of out" for name in self._structure.names]
             for group in self.groups:
                 group.check()

@@ -77,11 +77,13 @@ typedef struct {
     real gain, eps; /* of the last step: √c2 / c1 and ε √c2 */
 } adam_hd_step;
 
+enum { FIRST = 1 }; /* step */
+
 PER_STEP adam_hd_step adam_hd_at(const adam_hd_hyper *o, int64_t t, pace *x)
 {
     const adam_hyper adam = {o->b1, o->b2, o->eps, 0};
     pace last = {.rate = 1};
-    const adam_step before = adam_at(&adam, t - 1, &last); /* of step 0 it is NaN, as 0 / 0 is with m = 0 */
+    const adam_step before = adam_at(&adam, t > FIRST ? t - 1 : FIRST, &last); /* at first m is 0, and so is u */
     follow((pull){o->beta, o->additive}, x);
     return (adam_hd_step){adam_at(&adam, t, x), (real)last.rate, before.eps};
 }
