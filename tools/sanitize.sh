@@ -20,6 +20,11 @@ objects() { # a folder for them, sources, flags
         printf '%s -o %s\n' "$source" "$folder/${source//\//_}.o"
     done | xargs -P "$(nproc)" -L 1 "$cc" $flags $warnings "$@" -c
 }
+passes() { # what it is, a command that prints what it did: by itself, since a command inside echo's words may fail unseen
+    what=$1 && shift
+    printed=$("$@")
+    echo "$what: $printed"
+}
 program() { # one of tests/c, folders of objects, flags
     name=$1 folders=$2 && shift 2
     "$cc" $flags $warnings "$@" "tests/c/$name.c" $(printf "$out/%s/*.o " $folders) -o "$out/$name" -lm -pthread
@@ -29,14 +34,14 @@ objects wide "$wide" $address
 objects threads "fastlr/kernels/*.c" $address
 program driver "wide threads" $address
 program stored "wide threads" $address
-echo "address, undefined: $(ASAN_OPTIONS=detect_leaks=1 "$out/driver")"
-echo "address, undefined, stored: $(ASAN_OPTIONS=detect_leaks=1 "$out/stored")"
+passes "address, undefined" env ASAN_OPTIONS=detect_leaks=1 "$out/driver"
+passes "address, undefined, stored" env ASAN_OPTIONS=detect_leaks=1 "$out/stored"
 objects serial "fastlr/kernels/*.c" $address -DFASTLR_NO_THREADS
 program embed "wide serial" $address -DFASTLR_NO_THREADS
-echo "address, undefined, without threads: $("$out/embed")"
+passes "address, undefined, without threads" "$out/embed"
 objects thread "fastlr/kernels/*.c $wide" $thread
 program driver thread $thread
 program stored thread $thread
 # ThreadSanitizer cannot follow a fork of a process with threads; tests/test_threads.py forks.
-echo "thread: $(DRIVER_NO_FORK=1 TSAN_OPTIONS=halt_on_error=1 "$out/driver")"
-echo "thread, stored: $(TSAN_OPTIONS=halt_on_error=1 "$out/stored")"
+passes "thread" env DRIVER_NO_FORK=1 TSAN_OPTIONS=halt_on_error=1 "$out/driver"
+passes "thread, stored" env TSAN_OPTIONS=halt_on_error=1 "$out/stored"

@@ -272,13 +272,13 @@ CHUNK(made_f64, double)
 
 static void compare_made(size_t n)
 {
-    static fastlr_made made[FASTLR_DTYPES] = {{.dtype = FASTLR_F32, .chunk = made_f32},
-                                              {.dtype = FASTLR_F64, .chunk = made_f64}};
+    static fastlr_made made[FASTLR_DTYPES] = {{.dtype = FASTLR_F32}, {.dtype = FASTLR_F64}};
     for (fastlr_dtype dtype = 0; dtype < FASTLR_DTYPES; dtype++) {
         if (!made[dtype].name) {
-            made[dtype].name = "made here", made[dtype].at = made_at, made[dtype].states = made[dtype].hypers = 1;
+            made[dtype].name = "made here", made[dtype].states = made[dtype].hypers = 1;
             made[dtype].scalars = made[dtype].carry = 1;
             fastlr_add(&made[dtype]);
+            fastlr_use_made(&made[dtype], made_at, dtype == FASTLR_F32 ? made_f32 : made_f64);
         }
         compare("made here", dtype, n);
     }

@@ -23,7 +23,7 @@ typedef struct {
 static const way ways[] = {
     {.p = FASTLR_OWN, .g = FASTLR_OWN, .s = FASTLR_INT8},
     {.p = FASTLR_BF16, .g = FASTLR_BF16, .s = FASTLR_BF16},
-    {.p = FASTLR_BF16_BY_CHANCE, .g = FASTLR_BF16, .s = FASTLR_INT8, .most = 0.5f},
+    {.p = FASTLR_BF16_BY_CHANCE, .g = FASTLR_BF16, .s = FASTLR_INT8, .most = 0.5},
     {.p = FASTLR_SPLIT, .g = FASTLR_OWN, .s = FASTLR_BF16_BY_CHANCE, .copies = 1, .copy = {FASTLR_F16}},
     {.p = FASTLR_BF16_KAHAN, .g = FASTLR_F16, .s = FASTLR_OWN, .ema = true},
     {.p = FASTLR_F16_KAHAN, .g = FASTLR_F16, .s = FASTLR_INT8, .copies = 1},
