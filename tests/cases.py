@@ -833,7 +833,7 @@ CASES = (
     dog("LDoG", {"reps_rel": 0.1}, fastlr.LDoG, scope="tensor"),
     dog(
         "LDoG-averaged-decay",
-        {"reps_rel": 0.05, "eps": 0.1, "weight_decay": 0.1, "averaging": 2.0},
+        {"reps_rel": 0.5, "eps": 0.1, "weight_decay": 0.1, "averaging": 2.0},
         fastlr.LDoG,
         scope="tensor",
     ),

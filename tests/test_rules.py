@@ -838,6 +838,8 @@ BY_HAND = {
         {"m": [1, -0.5], "v": [1, 7 / 4], "numbers": [[0, 0.5], [-0.125, 0.375]]},
     ),
 }
+# Of one tensor they are the same.
+BY_HAND["LDoG, averaged"] = (fastlr.LDoG, *BY_HAND["DoG"][1:])
 
 
 @pytest.mark.parametrize("name", BY_HAND)
