@@ -407,7 +407,7 @@ def test_kahan_adds_what_rounding_lost(case, half):
         lost = to_bfloat16(np.where(np.isfinite(rest), rest, np.float32(0)))
         np.testing.assert_array_equal(p, new)
         np.testing.assert_array_equal(kahan._beside["lost"][0], lost)
-    assert lost.any()
+    assert np.count_nonzero(lost & 0x7FFF) > n / 2
 
 
 # ---- float64 with gradients in fewer bits ---------------------------------------------------------------------------
@@ -501,26 +501,6 @@ def test_muon_sees_narrower_gradients_as_their_values():
             narrow.step(g)
             wide.step(to_float32(g).astype(held))
         np.testing.assert_array_equal(p, q)
-
-
-@every_case
-def test_kahan_is_float32_of_what_both_halves_say(case):
-    """Each step: from p + lost, to the nearest bfloat16 and the nearest of what that loses."""
-    n = BLOCK + 77
-    p = to_bfloat16(values(n, 1, 1))
-    held = to_float32(p)
-    narrow, wide = build(case, p, lr=0.01, dtype="bfloat16", rounding="kahan"), build(case, held, lr=0.01)
-    for step in range(4):
-        g = values(n, 2 + step)
-        extra = {"hessian": np.abs(g)} if case.optimizer.informed else {}
-        narrow.step(g, **extra)
-        wide.step(g, **extra)
-        code = to_bfloat16(held)
-        lost = to_bfloat16(held - to_float32(code))
-        np.testing.assert_array_equal(p, code)
-        np.testing.assert_array_equal(narrow._beside["lost"][0], lost)
-        held[:] = to_float32(code) + to_float32(lost)
-    assert np.count_nonzero(lost & 0x7FFF) > n / 2
 
 
 @pytest.mark.parametrize("state", ["bfloat16", "int8"])

@@ -28,6 +28,11 @@ INLINED void put_pair(bool half, void *x, size_t j, pair y)
     }
 }
 
+INLINED pair moved_pair(pair x, pair u, apply a)
+{
+    return (pair){moved(x.a, u.a, a), moved(x.b, u.b, a)};
+}
+
 /* Compilers lose sight of `restrict` in what is inlined, and there are more buffers than they would compare at run time. */
 #ifdef __clang__
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
@@ -39,7 +44,7 @@ INLINED void put_pair(bool half, void *x, size_t j, pair y)
 typedef struct {
     _Alignas(64) float s0[2][PAIRS];
     float s1[2][PAIRS], u[2][PAIRS];
-} made;
+} midway;
 
 /* The same of one pair. */
 typedef struct {
@@ -87,11 +92,6 @@ INLINED pairs NAME(RULE, of_pair)(pair d, pair x, pair t0, pair t1, apply a, NAM
     return (pairs){{first.s0, second.s0}, {first.s1, second.s1}, {first.u, second.u}};
 }
 
-INLINED pair NAME(RULE, moved)(pair x, pair u, apply a)
-{
-    return (pair){moved(x.a, u.a, a), moved(x.b, u.b, a)};
-}
-
 /* ---- state in bfloat16 ---- */
 
 INLINED void NAME(RULE, halves)(bool half_p, void *restrict p, bool half_g, const void *restrict g,
@@ -102,7 +102,7 @@ INLINED void NAME(RULE, halves)(bool half_p, void *restrict p, bool half_g, cons
         const pair d = pair_at(half_g, g, j), x = pair_at(half_p, p, j);
         const pair t0 = bf16_pair(codes0[j]), t1 = bf16_pair(STATES > 1 ? codes1[j] : 0);
         const pairs n = NAME(RULE, of_pair)(d, x, t0, t1, a, h);
-        put_pair(half_p, p, j, NAME(RULE, moved)(x, n.u, a));
+        put_pair(half_p, p, j, moved_pair(x, n.u, a));
         codes0[j] = bf16_word(n.s0);
         WITH_S1(codes1[j] = bf16_word(n.s1));
     }
@@ -120,7 +120,7 @@ INLINED void NAME(RULE, halves)(bool half_p, void *restrict p, bool half_g, cons
 
 /* Makes pair j, and returns the larger magnitudes of its new states as integers. */
 INLINED sizes NAME(RULE, make)(size_t j, bool half_p, const void *p, bool half_g, const void *g, pair t0, pair t1,
-                               apply a, NAME(OF, step) h, made *m)
+                               apply a, NAME(OF, step) h, midway *m)
 {
     const pair x = a.l2 != 0 ? pair_at(half_p, p, j) : (pair){0, 0};
     const pairs n = NAME(RULE, of_pair)(pair_at(half_g, g, j), x, t0, t1, a, h);
@@ -130,14 +130,14 @@ INLINED sizes NAME(RULE, make)(size_t j, bool half_p, const void *p, bool half_g
     return (sizes){size_of(n.s0, SQUARES & 1), size_of(n.s1, SQUARES >> 1 & 1)};
 }
 
-INLINED void NAME(RULE, move)(size_t j, bool half_p, void *p, const made *m, apply a)
+INLINED void NAME(RULE, move)(size_t j, bool half_p, void *p, const midway *m, apply a)
 {
-    put_pair(half_p, p, j, NAME(RULE, moved)(pair_at(half_p, p, j), (pair){m->u[0][j], m->u[1][j]}, a));
+    put_pair(half_p, p, j, moved_pair(pair_at(half_p, p, j), (pair){m->u[0][j], m->u[1][j]}, a));
 }
 
 INLINED void NAME(RULE, bytes)(bool half_p, void *restrict p, bool half_g, const void *restrict g,
                                word *restrict codes0, word *restrict codes1, float *restrict scale0,
-                               float *restrict scale1, apply a, NAME(OF, step) h, made *m)
+                               float *restrict scale1, apply a, NAME(OF, step) h, midway *m)
 {
     const float c0 = *scale0, c1 = STATES > 1 ? *scale1 : 0;
     float f0, f1 = 0; /* the factors that narrow the new states */
@@ -186,7 +186,7 @@ INLINED void NAME(RULE, run)(size_t n, bool half_p, void *p, bool half_g, const 
                              void *const *scale, apply a, NAME(OF, step) h, bool all)
 {
     const size_t bytes = scale ? FASTLR_QUANTUM : 2 * FASTLR_QUANTUM;
-    made m;
+    midway m;
     for (size_t k = 0; k < n / FASTLR_QUANTUM; k++) {
         NAME(RULE, soon)(k, half_p, p, half_g, g, bytes, s[0], s[1], scale, all);
         void *const x = (char *)p + k * FASTLR_QUANTUM * (half_p ? 2 : 4);

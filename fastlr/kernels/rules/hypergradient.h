@@ -77,7 +77,7 @@ typedef struct {
     real gain, eps; /* of the last step: √c2 / c1 and ε √c2 */
 } adam_hd_step;
 
-enum { FIRST = 1 }; /* step */
+enum { FIRST = 1 }; /* t of the first step */
 
 PER_STEP adam_hd_step adam_hd_at(const adam_hd_hyper *o, int64_t t, pace *x)
 {
