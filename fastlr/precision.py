@@ -54,7 +54,7 @@ def to_bfloat16(x: npt.ArrayLike, seed: int | None = None) -> npt.NDArray[np.uin
 
 
 def converted(x: Array, dtype: np.dtype[Any]) -> Array:
-    """Parameters in another dtype, uint16 being bfloat16: the nearest."""
+    """Numbers in another dtype, uint16 being bfloat16: the nearest. Always a copy."""
     wide = to_float32(x) if x.dtype.char in HALVES else x
     if dtype.char == "H":
         return to_bfloat16(wide)

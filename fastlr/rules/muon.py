@@ -12,7 +12,7 @@ from fastlr.buffers import Array, as_array
 from fastlr.groups import Group
 from fastlr.hyper import Number, choice, flag, fraction, positive, real
 from fastlr.optimizer import Derived, Optimizer, Options, Rate, State, given
-from fastlr.precision import to_float32
+from fastlr.precision import converted
 from fastlr.structure import Structure, tensors_of
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Muon(Optimizer):
         wide = structure.arrays[0].dtype
 
         def widened(g: Array) -> Array:
-            return g if g.dtype == wide else to_float32(g).astype(wide)
+            return g if g.dtype == wide else converted(g, wide)
 
         def directions(grads: Sequence[Any], scale: float) -> list[Array | None]:
             given = [None if g is None else widened(as_array("grads", g)).reshape(-1) for g in grads]
