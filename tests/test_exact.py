@@ -276,6 +276,9 @@ def test_instruction_set_threads_and_prefetching_may_change_between_steps(case, 
 # ---- reads ----------------------------------------------------------------------------------------------------------
 
 
+not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="mprotect")
+
+
 def guarded(values, at_end):
     """A copy of `values` that ends where a page that may not be touched begins, or begins where one ends."""
     page = mmap.PAGESIZE
@@ -296,7 +299,7 @@ def mmap_none():
     return ctypes.c_int(0)  # PROT_NONE, which the module mmap does not name
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="mprotect")
+@not_on_windows
 @pytest.mark.parametrize("at_end", [True, False], ids=["end", "start"])
 @both_types
 @every_case

@@ -8,7 +8,6 @@ whose buffers are aligned, on one thread of the baseline, wherever buffers lie a
 from __future__ import annotations
 
 import itertools
-import sys
 
 import numpy as np
 import pytest
@@ -17,13 +16,12 @@ from fastlr import _core
 from fastlr.rules.muon import average
 from tests import test_rows
 from tests.cases import nonzero
-from tests.test_exact import BLOCK, ISAS, Arena, guarded, use
+from tests.test_exact import BLOCK, ISAS, Arena, guarded, not_on_windows, use
 from tests.test_schedule_free import CLASSES
 
 LONG = 2 * BLOCK + 37
 both_types = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 every_rule = pytest.mark.parametrize("case", test_rows.CASES, ids=lambda case: case.id)
-not_on_windows = pytest.mark.skipif(sys.platform == "win32", reason="mprotect")
 
 
 @pytest.fixture(autouse=True)
