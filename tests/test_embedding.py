@@ -128,7 +128,7 @@ def test_valgrind_finds_nothing_in_a_call(library, tmp_path):
     run(valgrind, "-q", "--error-exitcode=9", "--leak-check=full", program)
 
 
-def test_a_later_library_serves_programs_of_today(tmp_path):
+def test_a_later_library_serves_programs_compiled_today(tmp_path):
     """tests/c/embed.c with a library in which every structure has one member more, at its end."""
     header = (pathlib.Path(fastlr.get_include()) / "fastlr.h").read_text()
     for name in ("call", "tensor", "found", "description"):
