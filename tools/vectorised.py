@@ -112,8 +112,10 @@ def loops_of(rule: str, given: str) -> list[Loops]:
     """Those that a rule has by its parameters."""
     surveyed = "SURVEY" in given or "CAUTIOUS" in given
     found = [Loops(rule, f"sweep-{rule}.h", 2 + surveyed, sums=surveyed or "TRAIL" in given)]
-    if "FUSED" in given:  # three pairs of parameters and gradients, with L2 and without; one loop in 16 bits, two in 8
-        found.append(Loops(f"{rule} fused", f"fused-{rule}.h", 18, units="tu/*_f32.c", wider=True))
+    if "FUSED" in given:  # three pairs of parameters and gradients, plain ones and others
+        lines = enumerate((KERNELS / "fused.h").read_text().splitlines(), 1)
+        marked = [k + 1 for k, x in lines if x.strip() == "INDEPENDENT"]
+        found += [Loops(f"{rule} fused:{k}", f"fused-{rule}.h", 6, k, units="tu/*_f32.c", wider=True) for k in marked]
     return found
 
 

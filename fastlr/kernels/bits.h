@@ -69,11 +69,19 @@ INLINED uint32_t largest_of(size_t n, const float *restrict x)
     return most;
 }
 
-/* The scale with which the largest has the code of `top`; and the factor on the way to the code. */
-INLINED float scale_of(uint32_t largest, float top, float *factor)
+/* On the way to a code: what numbers are multiplied by, and what the product of a code without 0 is at least. That is no constant
+ * to gcc, see UNKNOWN, and is read where no loop may write to it. */
+typedef struct {
+    float factor, least;
+} fit;
+
+static UNKNOWN float uint8_least = 0x1p-15f;
+
+/* The scale with which the largest has the code of `top`. */
+INLINED float scale_of(uint32_t largest, float top, fit *f)
 {
     const float most = float_of(largest), bounded = most > 0x1p-100f ? most : 0x1p-100f;
-    *factor = top / bounded;
+    *f = (fit){top / bounded, uint8_least};
     return largest >= INFINITE ? float_of(INFINITE | QUIET) : largest ? bounded / top : 0;
 }
 
@@ -89,10 +97,14 @@ INLINED float int8_widen(uint32_t w, int k, float scale)
     return (float_of((w & 255 * unit) ^ from_0) - float_of(from_0)) * (scale / (float)unit);
 }
 
-/* Byte k of a word, the others 0. */
-INLINED uint32_t int8_narrow(float x, float factor, int k)
+/* The word of the numbers x.a, x.b, y.a, y.b. */
+INLINED uint32_t int8_word(pair x, pair y, fit f)
 {
-    return (word_of(x * factor + 0x1.8p23f) & 255) << 8 * k;
+    const float rounder = 0x1.8p23f;
+    const uint32_t b0 = word_of(x.a * f.factor + rounder), b1 = word_of(x.b * f.factor + rounder),
+                   b2 = word_of(y.a * f.factor + rounder), b3 = word_of(y.b * f.factor + rounder);
+    const uint32_t low = (b0 & 255) | b1 << 8, high = (b2 & 255) | b3 << 8;
+    return (low & 0xffff) | high << 16;
 }
 
 /* Not negative: floats of 4 bits of exponent and 4 of mantissa, from 2⁻¹⁵ to 2 (1 − 2⁻⁵): 0 is not among them, so that no
@@ -106,13 +118,21 @@ INLINED float uint8_widen(uint32_t w, int k, float scale)
     return float_of(((up < 0 ? w >> -up : w << up) & 255u << STEEP) | LOWEST) * scale;
 }
 
-/* Byte k of a word, the others 0. */
-INLINED uint32_t uint8_narrow(float x, float factor, int k)
+/* x as a float whose upper half, rounded, holds the code; NaN is the least. */
+INLINED uint32_t uint8_near(float x, fit f)
 {
-    const int32_t near = (int32_t)(word_of(x * factor) + (1u << (STEEP - 1)) - LOWEST);
-    const uint32_t code = (uint32_t)(near < 0 ? 0 : near);
-    const int up = 8 * k - STEEP;
-    return (up < 0 ? code >> -up : code << up) & 255u << 8 * k;
+    const float y = x * f.factor;
+    return word_of(y > f.least ? y : f.least);
+}
+
+/* The word of the numbers x.a, x.b, y.a, y.b. Upper halves by twos in a word are rounded and narrowed at once: neither is less
+ * than LOWEST, so that nothing is borrowed from one to the other. */
+INLINED uint32_t uint8_word(pair x, pair y, fit f)
+{
+    enum { UPPER = STEEP - 16, BASE = (LOWEST >> 16) - (1 << (UPPER - 1)), BOTH = BASE | BASE << 16 };
+    const uint32_t b0 = uint8_near(x.a, f), b1 = uint8_near(x.b, f), b2 = uint8_near(y.a, f), b3 = uint8_near(y.b, f);
+    const uint32_t even = (b0 >> 16 | (b2 & 0xffff0000)) - BOTH, odd = (b1 >> 16 | (b3 & 0xffff0000)) - BOTH;
+    return (even >> UPPER & 0x00ff00ff) | (odd << (8 - UPPER) & 0xff00ff00);
 }
 
 /* Where a loop over the words of a block finds the element of byte k of word j, and that one's pair. */

@@ -4,34 +4,43 @@
  * stored.c does the same for any rule and storage, a tile at a time, and gives the same bits; but there arithmetic and memory
  * take turns, and here they overlap (python -m bench.storage). Elements are taken by twos, as bfloat16 lie in words.
  *
- * State in bfloat16 takes one loop. State in 8 bits takes two, a quantum at a time, because its scale is known when the largest
- * of the new state is: the first makes the new state and the direction, and leaves them in float32 in the nearest cache; the
- * second moves the parameters and narrows the state. So roots and divisions have nothing wait for them but a store.
+ * Two loops, a slice at a time: the first makes the new state and the direction, and leaves in float32 in the nearest cache what
+ * the second needs, which moves the parameters. So roots and divisions have nothing wait for them but a store. State in 8
+ * bits is narrowed in the second loop, after the last slice of a quantum, when the largest that its scale goes by is known.
+ *
+ * Before each slice the loops ask for one that comes later. Asked for a whole quantum at once the processor stops, since it has
+ * few lines on their way at a time: all took up to a seventh longer.
  */
 #ifndef NARROW_ACCESS
 #define NARROW_ACCESS
-enum { PAIRS = FASTLR_QUANTUM / 2 };
+enum {
+    PAIRS = FASTLR_QUANTUM / 2,
+    SLICE = 32
+}; /* words of a slice, a state each: pairs of bfloat16, or fours of codes */
 
-/* Elements 2j and 2j + 1 of parameters or gradients, float32 or bfloat16. */
-INLINED pair pair_at(bool half, const void *x, size_t j)
-{
-    return half ? bf16_pair(((const word *)x)[j]) : (pair){((const float *)x)[2 * j], ((const float *)x)[2 * j + 1]};
-}
+/* Elements 2j and 2j + 1 of parameters or gradients, float32 or bfloat16. Macros: clang takes an access to be independent where
+ * the loop itself makes it, and not a function. */
+#define PAIR(half, x, j)                                                                                               \
+    (half ? bf16_pair(((const word *)x)[j]) : (pair){((const float *)x)[2 * (j)], ((const float *)x)[2 * (j) + 1]})
 
-INLINED void put_pair(bool half, void *x, size_t j, pair y)
-{
-    if (half) {
-        ((word *)x)[j] = bf16_word(y);
-    } else {
-        ((float *)x)[2 * j] = y.a;
-        ((float *)x)[2 * j + 1] = y.b;
-    }
-}
+#define PUT_PAIR(half, x, j, y)                                                                                        \
+    do {                                                                                                               \
+        const pair put = y;                                                                                            \
+        if (half)                                                                                                      \
+            ((word *)x)[j] = bf16_word(put);                                                                           \
+        else                                                                                                           \
+            ((float *)x)[2 * (j)] = put.a, ((float *)x)[2 * (j) + 1] = put.b;                                          \
+    } while (0)
 
-INLINED pair moved_pair(pair x, pair u, apply a)
-{
-    return (pair){moved(x.a, u.a, a), moved(x.b, u.b, a)};
-}
+/* What is between the two loops of a slice: of each word the first number, the second, and so on. */
+typedef struct {
+    _Alignas(64) float s0[4][SLICE];
+    float s1[4][SLICE], u[4][SLICE];
+} midway;
+
+#define TWO(x, k, j) ((pair){x[k][j], x[(k) + 1][j]})
+#define PUT_TWO(x, k, j, y) (x[k][j] = (y).a, x[(k) + 1][j] = (y).b)
+#define PUT_FOUR(x, j, y, z) (PUT_TWO(x, 0, j, y), PUT_TWO(x, 2, j, z))
 
 /* Compilers lose sight of `restrict` in what is inlined, and there are more buffers than they would compare at run time. */
 #ifdef __clang__
@@ -40,26 +49,20 @@ INLINED pair moved_pair(pair x, pair u, apply a)
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-/* What the first of two loops makes of a quantum: of each the first elements of all pairs, and then the second. */
+/* Constants of a loop: whether parameters and gradients are bfloat16; whether the rule sees the gradient as it is, not scaled and
+ * without l2, so that the first loop does not read the parameters. */
 typedef struct {
-    _Alignas(64) float s0[2][PAIRS];
-    float s1[2][PAIRS], u[2][PAIRS];
-} midway;
+    bool half_p, half_g, plain;
+} kind;
 
-/* The same of one pair. */
+/* What is made of a pair. */
 typedef struct {
     pair s0, s1, u;
 } pairs;
 
-/* Magnitudes, as integers: ordered as the numbers are. */
-typedef struct {
-    uint32_t s0, s1;
-} sizes;
-
-/* Asks for quantum k + 4 of a buffer with so many bytes in each. */
-INLINED void ask_for(const void *buffer, size_t k, size_t bytes, fastlr_use use)
+INLINED pair moved_pair(pair x, pair u, apply a)
 {
-    ask((const char *)buffer + k * bytes, (ptrdiff_t)(4 * bytes), bytes, use);
+    return (pair){moved(x.a, u.a, a), moved(x.b, u.b, a)};
 }
 
 INLINED uint32_t larger_of(uint32_t a, uint32_t b)
@@ -67,12 +70,30 @@ INLINED uint32_t larger_of(uint32_t a, uint32_t b)
     return a > b ? a : b;
 }
 
-/* The larger magnitude, as an integer. A mean of squares, which is never −0, has no sign to take off; NaN of any sign is more
- * than infinity. */
+/* The larger magnitude, as an integer: ordered as the numbers are, and NaN of any sign is more than infinity. A mean of squares,
+ * which is never −0, has no sign to take off. */
 INLINED uint32_t size_of(pair x, bool square)
 {
     const uint32_t kept = square ? ~UINT32_C(0) : MAGNITUDE;
     return larger_of(word_of(x.a) & kept, word_of(x.b) & kept);
+}
+
+/* Pair j of parameters or gradients. */
+INLINED void *pair_in(bool half, const void *x, size_t j)
+{
+    return (char *)x + j * (half ? 4 : 8);
+}
+
+/* Asks for what is four quanta after the pairs of a slice, or after its words of state, of which a quantum has so many. */
+INLINED void ask_pairs(bool half, const void *x, size_t j, fastlr_use use)
+{
+    const size_t each = half ? 4 : 8;
+    ask(pair_in(half, x, j), (ptrdiff_t)(4 * PAIRS * each), SLICE * each, use);
+}
+
+INLINED void ask_words(const word *codes, size_t j, size_t in_quantum)
+{
+    ask(codes + j, (ptrdiff_t)(4 * in_quantum * sizeof *codes), SLICE * sizeof *codes, TO_WRITE);
 }
 #endif
 
@@ -85,26 +106,53 @@ INLINED uint32_t size_of(pair x, bool square)
 #define WITH_S1(x) ((void)0)
 #endif
 
-INLINED pairs NAME(RULE, of_pair)(pair d, pair x, pair t0, pair t1, apply a, NAME(OF, step) h)
+INLINED pairs NAME(RULE, make)(pair g, pair x, pair t0, pair t1, apply a, NAME(OF, step) h)
 {
     (void)t1;
-    const out first = OF(seen(d.a, x.a, a), t0.a AND_S1(t1.a), h), second = OF(seen(d.b, x.b, a), t0.b AND_S1(t1.b), h);
+    const out first = OF(seen(g.a, x.a, a), t0.a AND_S1(t1.a), h), second = OF(seen(g.b, x.b, a), t0.b AND_S1(t1.b), h);
     return (pairs){{first.s0, second.s0}, {first.s1, second.s1}, {first.u, second.u}};
 }
 
+#define GIVEN(j) PAIR(is.half_g, g, j), (is.plain ? (pair){0, 0} : PAIR(is.half_p, p, j))
+#define MOVE(j, u) PUT_PAIR(is.half_p, p, j, moved_pair(PAIR(is.half_p, p, j), u, a))
+
 /* ---- state in bfloat16 ---- */
 
-INLINED void NAME(RULE, halves)(bool half_p, void *restrict p, bool half_g, const void *restrict g,
-                                word *restrict codes0, word *restrict codes1, apply a, NAME(OF, step) h)
+INLINED void NAME(RULE, make_halves)(kind is, const void *restrict p, const void *restrict g, word *restrict codes0,
+                                     word *restrict codes1, apply a, NAME(OF, step) h, midway *restrict m)
 {
     INDEPENDENT
-    for (size_t j = 0; j < PAIRS; j++) {
-        const pair d = pair_at(half_g, g, j), x = pair_at(half_p, p, j);
+    for (size_t j = 0; j < SLICE; j++) {
         const pair t0 = bf16_pair(codes0[j]), t1 = bf16_pair(STATES > 1 ? codes1[j] : 0);
-        const pairs n = NAME(RULE, of_pair)(d, x, t0, t1, a, h);
-        put_pair(half_p, p, j, moved_pair(x, n.u, a));
+        const pairs n = NAME(RULE, make)(GIVEN(j), t0, t1, a, h);
         codes0[j] = bf16_word(n.s0);
         WITH_S1(codes1[j] = bf16_word(n.s1));
+        PUT_TWO(m->u, 0, j, n.u);
+    }
+}
+
+INLINED void NAME(RULE, move_halves)(kind is, void *restrict p, apply a, const midway *restrict m)
+{
+    INDEPENDENT
+    for (size_t j = 0; j < SLICE; j++)
+        MOVE(j, TWO(m->u, 0, j));
+}
+
+/* A quantum. */
+INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, word *codes1, apply a, NAME(OF, step) h,
+                                bool all)
+{
+    midway m;
+    for (size_t j = 0; j < PAIRS; j += SLICE) {
+        void *const x = pair_in(is.half_p, p, j);
+        if (all) {
+            ask_pairs(is.half_p, p, j, TO_WRITE);
+            ask_pairs(is.half_g, g, j, TO_READ);
+            ask_words(codes0, j, PAIRS);
+            WITH_S1(ask_words(codes1, j, PAIRS));
+        }
+        NAME(RULE, make_halves)(is, x, pair_in(is.half_g, g, j), codes0 + j, STATES > 1 ? codes1 + j : NULL, a, h, &m);
+        NAME(RULE, move_halves)(is, x, a, &m);
     }
 }
 
@@ -113,91 +161,86 @@ INLINED void NAME(RULE, halves)(bool half_p, void *restrict p, bool half_g, cons
 #define WIDEN(q, w, k, scale) (SQUARES >> q & 1 ? uint8_widen(w, k, scale) : int8_widen(w, k, scale))
 #define TWICE(q, w, k, scale) ((pair){WIDEN(q, w, k, scale), WIDEN(q, w, k + 1, scale)})
 #define TOP(q) (SQUARES >> q & 1 ? UINT8_TOP : INT8_TOP)
-#define NARROW(q, x, factor, k) (SQUARES >> q & 1 ? uint8_narrow(x, factor, k) : int8_narrow(x, factor, k))
-#define BYTE(q, m, factor, j, k) NARROW(q, m->s##q[k % 2][pair_of(j, k)], factor, k)
-#define WORD(q, m, factor, j)                                                                                          \
-    (BYTE(q, m, factor, j, 0) | BYTE(q, m, factor, j, 1) | BYTE(q, m, factor, j, 2) | BYTE(q, m, factor, j, 3))
+#define LARGER(q, x, y) larger_of(size_of(x, SQUARES >> q & 1), size_of(y, SQUARES >> q & 1))
+#define WORD(q, x, y, fit) (SQUARES >> q & 1 ? uint8_word(x, y, fit) : int8_word(x, y, fit))
 
-/* Makes pair j, and returns the larger magnitudes of its new states as integers. */
-INLINED sizes NAME(RULE, make)(size_t j, bool half_p, const void *p, bool half_g, const void *g, pair t0, pair t1,
-                               apply a, NAME(OF, step) h, midway *m)
+/* most[q] is the largest of state q so far, as an integer. */
+INLINED void NAME(RULE, make_bytes)(kind is, const void *restrict p, const void *restrict g,
+                                    const word *restrict codes0, const word *restrict codes1, float scale0,
+                                    float scale1, apply a, NAME(OF, step) h, midway *restrict m, uint32_t *most)
 {
-    const pair x = a.l2 != 0 ? pair_at(half_p, p, j) : (pair){0, 0};
-    const pairs n = NAME(RULE, of_pair)(pair_at(half_g, g, j), x, t0, t1, a, h);
-    m->s0[0][j] = n.s0.a, m->s0[1][j] = n.s0.b;
-    WITH_S1((m->s1[0][j] = n.s1.a, m->s1[1][j] = n.s1.b));
-    m->u[0][j] = n.u.a, m->u[1][j] = n.u.b;
-    return (sizes){size_of(n.s0, SQUARES & 1), size_of(n.s1, SQUARES >> 1 & 1)};
-}
-
-INLINED void NAME(RULE, move)(size_t j, bool half_p, void *p, const midway *m, apply a)
-{
-    put_pair(half_p, p, j, moved_pair(pair_at(half_p, p, j), (pair){m->u[0][j], m->u[1][j]}, a));
-}
-
-INLINED void NAME(RULE, bytes)(bool half_p, void *restrict p, bool half_g, const void *restrict g,
-                               word *restrict codes0, word *restrict codes1, float *restrict scale0,
-                               float *restrict scale1, apply a, NAME(OF, step) h, midway *m)
-{
-    const float c0 = *scale0, c1 = STATES > 1 ? *scale1 : 0;
-    float f0, f1 = 0; /* the factors that narrow the new states */
-    uint32_t most0 = 0, most1 = 0;
-    (void)c1;
+    uint32_t most0 = most[0], most1 = most[1];
+    (void)codes1, (void)scale1;
     INDEPENDENT
-    for (size_t j = 0; j < WORDS; j++) {
+    for (size_t j = 0; j < SLICE; j++) {
         const uint32_t w0 = codes0[j], w1 = STATES > 1 ? codes1[j] : 0;
-        const sizes x =
-            NAME(RULE, make)(pair_of(j, 0), half_p, p, half_g, g, TWICE(0, w0, 0, c0), TWICE(1, w1, 0, c1), a, h, m);
-        const sizes y =
-            NAME(RULE, make)(pair_of(j, 2), half_p, p, half_g, g, TWICE(0, w0, 2, c0), TWICE(1, w1, 2, c1), a, h, m);
-        most0 = larger_of(most0, larger_of(x.s0, y.s0));
-        most1 = larger_of(most1, larger_of(x.s1, y.s1));
+        const pairs n = NAME(RULE, make)(GIVEN(pair_of(j, 0)), TWICE(0, w0, 0, scale0), TWICE(1, w1, 0, scale1), a, h);
+        const pairs o = NAME(RULE, make)(GIVEN(pair_of(j, 2)), TWICE(0, w0, 2, scale0), TWICE(1, w1, 2, scale1), a, h);
+        PUT_FOUR(m->s0, j, n.s0, o.s0);
+        WITH_S1(PUT_FOUR(m->s1, j, n.s1, o.s1));
+        PUT_FOUR(m->u, j, n.u, o.u);
+        most0 = larger_of(most0, LARGER(0, n.s0, o.s0));
+        WITH_S1(most1 = larger_of(most1, LARGER(1, n.s1, o.s1)));
     }
-    *scale0 = scale_of(most0, TOP(0), &f0);
-    WITH_S1(*scale1 = scale_of(most1, TOP(1), &f1));
-    (void)f1;
+    most[0] = most0, most[1] = most1;
+}
+
+INLINED void NAME(RULE, move_bytes)(kind is, void *restrict p, word *restrict codes0, word *restrict codes1, fit fit0,
+                                    fit fit1, apply a, const midway *restrict m)
+{
+    (void)codes1, (void)fit1;
     INDEPENDENT
-    for (size_t j = 0; j < WORDS; j++) {
-        NAME(RULE, move)(pair_of(j, 0), half_p, p, m, a);
-        NAME(RULE, move)(pair_of(j, 2), half_p, p, m, a);
-        codes0[j] = WORD(0, m, f0, j);
-        WITH_S1(codes1[j] = WORD(1, m, f1, j));
+    for (size_t j = 0; j < SLICE; j++) {
+        MOVE(pair_of(j, 0), TWO(m->u, 0, j));
+        MOVE(pair_of(j, 2), TWO(m->u, 2, j));
+        codes0[j] = WORD(0, TWO(m->s0, 0, j), TWO(m->s0, 2, j), fit0);
+        WITH_S1(codes1[j] = WORD(1, TWO(m->s1, 0, j), TWO(m->s1, 2, j), fit1));
+    }
+}
+
+/* A quantum. */
+INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, word *codes1, float *scale0,
+                               float *scale1, apply a, NAME(OF, step) h, bool all)
+{
+    midway m[WORDS / SLICE];
+    uint32_t most[2] = {0};
+    fit fit0, fit1 = {0};
+    const float old1 = STATES > 1 ? *scale1 : 0;
+    for (size_t j = 0; j < WORDS; j += SLICE) {
+        if (all) {
+            ask_pairs(is.half_g, g, pair_of(j, 0), TO_READ);
+            ask_pairs(is.half_g, g, pair_of(j, 2), TO_READ);
+            ask_words(codes0, j, WORDS);
+            WITH_S1(ask_words(codes1, j, WORDS));
+        }
+        NAME(RULE, make_bytes)(is, pair_in(is.half_p, p, j), pair_in(is.half_g, g, j), codes0 + j,
+                               STATES > 1 ? codes1 + j : NULL, *scale0, old1, a, h, &m[j / SLICE], most);
+    }
+    *scale0 = scale_of(most[0], TOP(0), &fit0);
+    WITH_S1(*scale1 = scale_of(most[1], TOP(1), &fit1));
+    for (size_t j = 0; j < WORDS; j += SLICE) {
+        ask_pairs(is.half_p, p, pair_of(j, 0), TO_WRITE);
+        ask_pairs(is.half_p, p, pair_of(j, 2), TO_WRITE);
+        NAME(RULE, move_bytes)(is, pair_in(is.half_p, p, j), codes0 + j, STATES > 1 ? codes1 + j : NULL, fit0, fit1, a,
+                               &m[j / SLICE]);
     }
 }
 
 /* ---- one quantum after another ---- */
 
-/* Asks for quantum k + 4 of every buffer, or at most of the parameter; of a state it has so many bytes. */
-INLINED void NAME(RULE, soon)(size_t k, bool half_p, const void *p, bool half_g, const void *g, size_t bytes,
-                              const word *s0, const word *s1, bool scaled, bool all)
-{
-    if (scaled || all)
-        ask_for(p, k, PAIRS * (half_p ? 4 : 8), TO_WRITE);
-    if (!all)
-        return;
-    ask_for(g, k, PAIRS * (half_g ? 4 : 8), TO_READ);
-    ask_for(s0, k, bytes, TO_WRITE);
-    if (STATES > 1)
-        ask_for(s1, k, bytes, TO_WRITE);
-}
-
 /* n is whole quanta. */
-INLINED void NAME(RULE, run)(size_t n, bool half_p, void *p, bool half_g, const void *g, void *const *s,
-                             void *const *scale, apply a, NAME(OF, step) h, bool all)
+INLINED void NAME(RULE, run)(size_t n, kind is, void *p, const void *g, void *const *s, void *const *scale, apply a,
+                             NAME(OF, step) h, bool all)
 {
-    const size_t bytes = scale ? FASTLR_QUANTUM : 2 * FASTLR_QUANTUM;
-    midway m;
     for (size_t k = 0; k < n / FASTLR_QUANTUM; k++) {
-        NAME(RULE, soon)(k, half_p, p, half_g, g, bytes, s[0], s[1], scale, all);
-        void *const x = (char *)p + k * FASTLR_QUANTUM * (half_p ? 2 : 4);
-        const void *const d = (const char *)g + k * FASTLR_QUANTUM * (half_g ? 2 : 4);
-        word *const codes0 = (word *)((char *)s[0] + k * bytes);
-        word *const codes1 = STATES > 1 ? (word *)((char *)s[1] + k * bytes) : NULL;
+        void *const x = pair_in(is.half_p, p, k * PAIRS);
+        const void *const d = pair_in(is.half_g, g, k * PAIRS);
+        word *const codes0 = s[0], *const codes1 = STATES > 1 ? s[1] : NULL;
         if (scale)
-            NAME(RULE, bytes)(half_p, x, half_g, d, codes0, codes1, (float *)scale[0] + k,
-                              STATES > 1 ? (float *)scale[1] + k : NULL, a, h, &m);
+            NAME(RULE, bytes)(is, x, d, codes0 + k * WORDS, STATES > 1 ? codes1 + k * WORDS : NULL,
+                              (float *)scale[0] + k, STATES > 1 ? (float *)scale[1] + k : NULL, a, h, all);
         else
-            NAME(RULE, halves)(half_p, x, half_g, d, codes0, codes1, a, h);
+            NAME(RULE, halves)(is, x, d, codes0 + k * PAIRS, STATES > 1 ? codes1 + k * PAIRS : NULL, a, h, all);
     }
 }
 
@@ -205,14 +248,14 @@ static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const
                               void *const *scale, const fastlr_step *step)
 {
     const NAME(RULE, block) b = *(const NAME(RULE, block) *)step;
-    apply plain = b.a;
-    plain.l2 = 0; /* a constant: most have none, and loops bound by arithmetic gain a tenth */
+    apply plain = b.a; /* with two constants more: most steps have these, and loops bound by arithmetic gain a tenth */
+    plain.l2 = 0, plain.scale = 1;
 #define FUSE(half_p, half_g)                                                                                           \
     do {                                                                                                               \
-        if (b.a.l2 != 0)                                                                                               \
-            NAME(RULE, run)(n, half_p, p, half_g, g, s, scale, b.a, b.h, b.all);                                       \
+        if (b.a.l2 == 0 && b.a.scale == 1)                                                                             \
+            NAME(RULE, run)(n, (kind){half_p, half_g, true}, p, g, s, scale, plain, b.h, b.all);                       \
         else                                                                                                           \
-            NAME(RULE, run)(n, half_p, p, half_g, g, s, scale, plain, b.h, b.all);                                     \
+            NAME(RULE, run)(n, (kind){half_p, half_g, false}, p, g, s, scale, b.a, b.h, b.all);                        \
     } while (0)
     if (half_p)
         FUSE(true, true); /* narrower parameters than gradients go by stored.c */
@@ -223,11 +266,12 @@ static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const
 }
 
 #undef FUSE
+#undef GIVEN
+#undef MOVE
 #undef WIDEN
 #undef TWICE
 #undef TOP
-#undef NARROW
-#undef BYTE
+#undef LARGER
 #undef WORD
 #undef AND_S1
 #undef WITH_S1

@@ -29,13 +29,14 @@
 
 typedef REAL real;
 
-/* How loops go through memory: a stride after the other, each of which asks for what is four strides later.
+/* How loops go through memory: a stride after the other, each of which asks for what is LATER.
  *
  * The processor runs ahead as far as what it has begun fits into its queues. Arithmetic that waits for memory fills these: a rule
- * took a seventh longer than its floor, which moves the same bytes. The lines of longer strides are more than it has on their
- * way at a time; shorter ones, or a shorter distance, gain nothing (python -m bench.compare).
+ * took a seventh longer than its floor, which moves the same bytes. But it has few lines on their way at a time, and stops where
+ * it is asked for more: strides are two lines of each buffer, and with eight rules took a twentieth longer, inlined ones a
+ * seventh. Half the distance is too near, four times as much too far (python -m bench.compare, bench.storage).
  */
-enum { STRIDE = 512 / sizeof(real), LATER = 4 * 512 }; /* elements, bytes */
+enum { STRIDE = 2 * FASTLR_LINE / sizeof(real), LATER = 2048 }; /* elements, bytes */
 
 typedef struct {
     real scale, l2, rate, decay;
@@ -103,13 +104,7 @@ PER_ELEMENT real average(real old, real new, real a)
     return (old - a * old) + a * new;
 }
 
-/* A quarter of the largest number. Not a constant to gcc, which makes one instruction of the choice below where it is between
- * two variables, and two where one of them is a constant. */
-#ifdef __clang__
-#define UNKNOWN const
-#else
-#define UNKNOWN __attribute__((used)) /* by whom gcc cannot know */
-#endif
+/* A quarter of the largest number. */
 static UNKNOWN real most_square = _Generic((real)0, float: FLT_MAX, double: DBL_MAX) / 4;
 
 /* x², or that where it is less: an average of squares must stay finite, or it would be ∞ − ∞ at the next step. A gradient of

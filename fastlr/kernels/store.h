@@ -230,14 +230,13 @@ KAHAN(f16)
     {                                                                                                                  \
         word *restrict words = to;                                                                                     \
         const float *restrict from = numbers;                                                                          \
-        float factor;                                                                                                  \
-        *(float *)beside = scale_of(largest_of(n, from), TOP, &factor);                                                \
+        fit f;                                                                                                         \
+        *(float *)beside = scale_of(largest_of(n, from), TOP, &f);                                                     \
         (void)chance;                                                                                                  \
         for (size_t j = 0; j < WORDS; j++) {                                                                           \
-            uint32_t w = 0;                                                                                            \
-            for (int k = 0; k < 4; k++)                                                                                \
-                w |= format##_narrow(from[element_of(j, k)], factor, k);                                               \
-            words[j] = w;                                                                                              \
+            const pair x = {from[element_of(j, 0)], from[element_of(j, 1)]};                                           \
+            const pair y = {from[element_of(j, 2)], from[element_of(j, 3)]};                                           \
+            words[j] = format##_word(x, y, f);                                                                         \
         }                                                                                                              \
     }
 

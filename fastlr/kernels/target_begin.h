@@ -25,3 +25,11 @@ OPEN(TARGET)
 #endif
 
 #define INLINED static inline __attribute__((always_inline))
+
+/* Of a static that is no constant to gcc, which makes one instruction of x > y ? x : y where both are variables, and two where one
+ * is a constant. */
+#ifdef __clang__
+#define UNKNOWN const
+#else
+#define UNKNOWN __attribute__((used)) /* by whom gcc cannot know */
+#endif
