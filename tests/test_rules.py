@@ -582,14 +582,24 @@ BY_HAND = {
         {"m": [16, 264], "v": [3072, 787200], "s": [16, 264], "d": [0.5, 4096 / (math.sqrt(3072) + 1) / 132]},
     ),
     # λ = ½, dg = 1: m = ½, v = ¼, s = 1, p = 1 − ½·½/(½ + ½); dg = 2: r = ½·4·¼, m = 5/4, v = 19/16, s = ½ + 2,
-    # d = 4·½/(5/2).
+    # d = 4·½/(5/2); λ = 4/5, dg = −16/5: r < 0, so that d stays, m = 5/8 − 8/5, v = 57/64 + 64/25, s = 5/4 − 128/25.
     "Prodigy": (
         fastlr.Prodigy,
         {"betas": (0.5, 0.75), "beta3": 0.5, "eps": 1, "d0": 0.5, "d_coef": 4},
         1,
-        [2, 4],
-        [0.75, 0.75 - 0.625 / (math.sqrt(19 / 16) + 0.5)],
-        {"m": [0.5, 1.25], "v": [0.25, 19 / 16], "s": [1, 2.5], "x0": [1, 1], "d": [0.5, 0.8]},
+        [2, 4, -4],
+        [
+            0.75,
+            0.75 - 0.625 / (math.sqrt(19 / 16) + 0.5),
+            0.75 - 0.625 / (math.sqrt(19 / 16) + 0.5) + 0.8 * 0.975 / (math.sqrt(57 / 64 + 2.56) + 0.8),
+        ],
+        {
+            "m": [0.5, 1.25, -0.975],
+            "v": [0.25, 19 / 16, 57 / 64 + 2.56],
+            "s": [1, 2.5, -3.87],
+            "x0": [1, 1, 1],
+            "d": [0.5, 0.8, 0.8],
+        },
     ),
     # D = g: v = ¼·16, v̂ = 16, m̂ = 4: p = 1 − ½·4/(4 + 4) − ½·½; m = 2/2 − 1/2, m̂ = ⅔, v = 3 + ¼ = 13/4, v̂ = 52/7.
     "AdaHessian": (
@@ -843,7 +853,7 @@ BY_HAND["LDoG, averaged"] = (fastlr.LDoG, *BY_HAND["DoG"][1:])
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_first_two_steps_by_hand(name):
+def test_first_steps_by_hand(name):
     optimizer, kwargs, start, gradients, after, states = BY_HAND[name]
     p = np.array(start, np.float64)
     opt = optimizer(p, **kwargs)
