@@ -84,16 +84,15 @@ INLINED void *pair_in(bool half, const void *x, size_t j)
     return (char *)x + j * (half ? 4 : 8);
 }
 
-/* Asks for what is four quanta after the pairs of a slice, or after its words of state, of which a quantum has so many. */
+/* Asks for what is LATER than the pairs of a slice, or its words of state. */
 INLINED void ask_pairs(bool half, const void *x, size_t j, fastlr_use use)
 {
-    const size_t each = half ? 4 : 8;
-    ask(pair_in(half, x, j), (ptrdiff_t)(4 * PAIRS * each), SLICE * each, use);
+    ask(pair_in(half, x, j), LATER, SLICE * (half ? 4 : 8), use);
 }
 
-INLINED void ask_words(const word *codes, size_t j, size_t in_quantum)
+INLINED void ask_words(const word *codes)
 {
-    ask(codes + j, (ptrdiff_t)(4 * in_quantum * sizeof *codes), SLICE * sizeof *codes, TO_WRITE);
+    ask(codes, LATER, SLICE * sizeof *codes, TO_WRITE);
 }
 #endif
 
@@ -148,8 +147,8 @@ INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, w
         if (all) {
             ask_pairs(is.half_p, p, j, TO_WRITE);
             ask_pairs(is.half_g, g, j, TO_READ);
-            ask_words(codes0, j, PAIRS);
-            WITH_S1(ask_words(codes1, j, PAIRS));
+            ask_words(codes0 + j);
+            WITH_S1(ask_words(codes1 + j));
         }
         NAME(RULE, make_halves)(is, x, pair_in(is.half_g, g, j), codes0 + j, STATES > 1 ? codes1 + j : NULL, a, h, &m);
         NAME(RULE, move_halves)(is, x, a, &m);
@@ -210,8 +209,8 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
         if (all) {
             ask_pairs(is.half_g, g, pair_of(j, 0), TO_READ);
             ask_pairs(is.half_g, g, pair_of(j, 2), TO_READ);
-            ask_words(codes0, j, WORDS);
-            WITH_S1(ask_words(codes1, j, WORDS));
+            ask_words(codes0 + j);
+            WITH_S1(ask_words(codes1 + j));
         }
         NAME(RULE, make_bytes)(is, pair_in(is.half_p, p, j), pair_in(is.half_g, g, j), codes0 + j,
                                STATES > 1 ? codes1 + j : NULL, *scale0, old1, a, h, &m[j / SLICE], most);
