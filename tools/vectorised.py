@@ -3,7 +3,7 @@
 Compiles each file of kernels/tu/ as setup.py does, with the compiler's report on. Compilers name the file and the line
 of a loop but not the rule it belongs to, so the files are compiled in a copy of the kernels where each rule includes a
 template of its own: `sweep-adam.h` is `sweep.h`. The report must have a remark for each loop of a rule (with and
-without zeroing the gradients; the survey's), of the width of the instruction set. The sums of `rows.h`, the loops of
+without zeroing the gradients, of whole strides and of what is left; the survey's), of the width of the instruction set. The sums of `rows.h`, the loops of
 `factored.h` and those of store/*.c are looked for in the same way.
 
     python tools/vectorised.py [--cc gcc] [-j JOBS] [rule ...]
@@ -111,7 +111,8 @@ def remarks(cc: str, kernels: pathlib.Path, unit: pathlib.Path) -> list[Remark]:
 def loops_of(rule: str, given: str) -> list[Loops]:
     """Those that a rule has by its parameters."""
     surveyed = "SURVEY" in given or "CAUTIOUS" in given
-    found = [Loops(rule, f"sweep-{rule}.h", 2 + surveyed, sums=surveyed or "TRAIL" in given)]
+    trailed = "TRAIL" in given  # by lanes; others by strides, and what is left
+    found = [Loops(rule, f"sweep-{rule}.h", (2 if trailed else 4) + surveyed, sums=surveyed or trailed)]
     if "FUSED" in given:  # three pairs of parameters and gradients, plain ones and others
         lines = enumerate((KERNELS / "fused.h").read_text().splitlines(), 1)
         marked = [k + 1 for k, x in lines if x.strip() == "INDEPENDENT"]

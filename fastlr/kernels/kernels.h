@@ -33,10 +33,10 @@ typedef REAL real;
  *
  * The processor runs ahead as far as what it has begun fits into its queues. Arithmetic that waits for memory fills these: a rule
  * took a seventh longer than its floor, which moves the same bytes. But it has few lines on their way at a time, and stops where
- * it is asked for more: strides are two lines of each buffer, and with eight rules took a twentieth longer, inlined ones a
- * seventh. Half the distance is too near, four times as much too far (python -m bench.compare, bench.storage).
+ * it is asked for more: with strides twice as long AdamW takes a twentieth longer. What is nearer comes too late; what is four
+ * times as far is gone again (python -m bench.compare).
  */
-enum { STRIDE = 2 * FASTLR_LINE / sizeof(real), LATER = 2048 }; /* elements, bytes */
+enum { STRIDE = 4 * FASTLR_LINE / sizeof(real), LATER = 2048 }; /* elements, bytes */
 
 typedef struct {
     real scale, l2, rate, decay;

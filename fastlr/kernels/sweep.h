@@ -233,13 +233,14 @@ INLINED void NAME(RULE, loop)(size_t n, real *restrict p, real *restrict g, real
 #undef TERMS
 #else
     (void)k, (void)lanes;
-    for (size_t first = 0, end; first < n; first = end) {
-        end = n - first < STRIDE ? n : first + STRIDE;
-        if (end - first == STRIDE)
-            ASK(first, STRIDE * sizeof(real));
-        for (size_t i = first; i < end; i++)
-            NAME(RULE, element)(i, p, g, s0, s1, s2, s3, s4, origin, input, a, h, zero, fresh);
+    size_t first = 0; /* strides have their own loop: how long they are is a constant there */
+    for (; n - first >= STRIDE; first += STRIDE) {
+        ASK(first, STRIDE * sizeof(real));
+        for (size_t j = 0; j < STRIDE; j++)
+            NAME(RULE, element)(first + j, p, g, s0, s1, s2, s3, s4, origin, input, a, h, zero, fresh);
     }
+    for (size_t i = first; i < n; i++)
+        NAME(RULE, element)(i, p, g, s0, s1, s2, s3, s4, origin, input, a, h, zero, fresh);
 #endif
 #undef ASK
 }
