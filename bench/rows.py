@@ -5,6 +5,9 @@ A table of a million rows of 64 float32, 65,536 gradients of a row each: rows dr
 and by Zipf's law, about ten thousand different ones. torch gets the same as a sparse COO tensor that is not
 coalesced, as ``torch.nn.Embedding(sparse=True)`` makes it.
 
+For every engine the table and the gradients begin where a line does, as tensors that torch makes do, and lie in huge
+pages where the system has them, as large arrays of NumPy do.
+
 The floor is fastlr's loop with one addition a buffer, given each row once and in order, with one gradient: what moving
 those rows costs where nothing is sorted, summed or computed. Rows that share a gradient are left out of it.
 """
@@ -23,6 +26,7 @@ from bench import clock, machine
 from bench.cases import Array
 from bench.compare import render, show_time
 from bench.engines import limit_threads
+from fastlr.buffers import allocate
 from tests import row_reference
 
 LR = 1e-3
@@ -48,6 +52,13 @@ def index(how: str, rows: int, n: int) -> Array:
         return rng.integers(0, rows, n)
     weights = 1 / np.arange(1, rows + 1) ** 1.2
     return rng.permutation(rows)[rng.choice(rows, n, p=weights / weights.sum())]
+
+
+def aligned(x: Array) -> Array:
+    """A copy at the begin of a line."""
+    y = allocate(x.size, x.dtype.name).reshape(x.shape)
+    y[:] = x
+    return y
 
 
 def ours(name: str, table: Array, chosen: Array, grads: Array) -> Callable[[], object]:
@@ -106,14 +117,14 @@ def verify(name: str, start: Array, table: Array, chosen: Array, grads: Array) -
 
 def measure(name: str, how: str, rows: int, width: int, n: int, rounds: int) -> list[tuple[str, ...]]:
     rng = np.random.default_rng(0)
-    chosen, grads = index(how, rows, n), rng.standard_normal((n, width), np.float32)
+    chosen, grads = index(how, rows, n), aligned(rng.standard_normal((n, width), np.float32))
     start = rng.standard_normal((rows, width), np.float32)
     steps = {}
     for engine, make in (("fastlr", ours), ("torch", theirs)):
         if make is theirs and RULES[name][1] is None:
             continue
         try:
-            table = start.copy()
+            table = aligned(start)
             step = make(name, table, chosen, grads)
             for _ in range(STEPS):
                 step()
@@ -122,7 +133,7 @@ def measure(name: str, how: str, rows: int, width: int, n: int, rounds: int) -> 
             continue
         steps[engine] = step
     if not getattr(fastlr, RULES[name][0]).per_row:
-        steps["floor"] = floor(name, start, chosen, grads)
+        steps["floor"] = floor(name, aligned(start), chosen, grads)
     times = clock.interleave(steps, rounds)
     different = str(len(np.unique(chosen)))
     return [

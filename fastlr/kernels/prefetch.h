@@ -11,8 +11,9 @@
 
 enum { FASTLR_LINE = 64 }; /* bytes */
 
-/* Into the first level; and the same, taken from other cores, who may have read it. */
-typedef enum { TO_READ, TO_WRITE } fastlr_use;
+/* Into the first level; the same, taken from other cores, who may have read it; and into the second level, which has more on
+ * their way at a time. */
+typedef enum { TO_READ, TO_WRITE, TO_READ_LATER } fastlr_use;
 
 static inline __attribute__((always_inline)) void ask(const void *buffer, ptrdiff_t offset, size_t bytes,
                                                       fastlr_use use)
@@ -22,13 +23,17 @@ static inline __attribute__((always_inline)) void ask(const void *buffer, ptrdif
 #if defined(__x86_64__)
         if (use == TO_WRITE)
             __asm__ volatile("prefetchw %0" : : "m"(*line)); /* does nothing where it is not known */
-        else
+        else if (use == TO_READ)
             __asm__ volatile("prefetcht0 %0" : : "m"(*line));
+        else
+            __asm__ volatile("prefetcht2 %0" : : "m"(*line));
 #elif defined(__aarch64__)
         if (use == TO_WRITE)
             __asm__ volatile("prfm pstl1keep, %0" : : "Q"(*line));
-        else
+        else if (use == TO_READ)
             __asm__ volatile("prfm pldl1keep, %0" : : "Q"(*line));
+        else
+            __asm__ volatile("prfm pldl2keep, %0" : : "Q"(*line));
 #else
         (void)line, (void)use;
 #endif

@@ -176,8 +176,9 @@ size_t fastlr_order_rows(const void *index, bool wide, size_t count, size_t rows
 
 /* ---- one row after the other ---- */
 
-/* How far ahead rows are asked for: into the first level, of which the gradients and rows of so many pairs are a part. */
-enum { AHEAD = 6 }; /* pairs, measured with python -m bench.rows */
+/* How far ahead is asked for: gradients, of which a row may have many, into the first level; the table's rows, which lie apart,
+ * four times as far into the second. Pairs, measured with python -m bench.rows. */
+enum { AHEAD = 6, ROWS_AHEAD = 24 };
 
 /* What one thread has: the sum of a row's gradients in double, then narrowed. */
 size_t fastlr_rows_scratch(size_t width, fastlr_dtype dtype)
@@ -200,23 +201,29 @@ typedef struct {
 
 /* All lines of a row, which may begin within one. To read, what is then written too: no other core has it, and asking for lines
  * to write took a tenth longer. */
-static void ask_whole(const void *row, size_t bytes)
+static void ask_whole(const void *row, size_t bytes, fastlr_use use)
 {
     const size_t skew = (uintptr_t)row % FASTLR_LINE;
-    ask(row, -(ptrdiff_t)skew, bytes + skew, TO_READ);
+    ask(row, -(ptrdiff_t)skew, bytes + skew, use);
 }
 
+static void ask_row(const walk *w, uint32_t row)
+{
+    const fastlr_rows *r = w->r;
+    const size_t bytes = r->width * w->size;
+    ask_whole((const char *)r->p + row * bytes, bytes, TO_READ_LATER);
+    for (int j = 0; j < w->rule->states; j++)
+        ask_whole((const char *)r->s[j] + row * w->strides[j], w->strides[j], TO_READ_LATER);
+}
+
+/* For pair `at`, AHEAD of which is made. */
 static void ask_for(const walk *w, size_t at)
 {
     const fastlr_rows *r = w->r;
-    const uint32_t row = row_of(r->pairs[at]);
-    const size_t bytes = r->width * w->size;
-    ask_whole((const char *)r->g + (uint32_t)r->pairs[at] * bytes, bytes);
-    if (!w->rule || (at > 0 && row_of(r->pairs[at - 1]) == row))
-        return;
-    ask_whole((char *)r->p + row * bytes, bytes);
-    for (int j = 0; j < w->rule->states; j++)
-        ask_whole((char *)r->s[j] + row * w->strides[j], w->strides[j]);
+    const size_t bytes = r->width * w->size, later = at + (ROWS_AHEAD - AHEAD);
+    ask_whole((const char *)r->g + (uint32_t)r->pairs[at] * bytes, bytes, TO_READ);
+    if (w->rule && later < r->count && row_of(r->pairs[later]) != row_of(r->pairs[later - 1]))
+        ask_row(w, row_of(r->pairs[later]));
 }
 
 /* The summed gradient of the pairs [at, end), which are one row's; `asked` is how far the prefetching is. */
