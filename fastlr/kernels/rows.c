@@ -176,9 +176,9 @@ size_t fastlr_order_rows(const void *index, bool wide, size_t count, size_t rows
 
 /* ---- one row after the other ---- */
 
-/* How far ahead is asked for: gradients, of which a row may have many, into the first level; the table's rows, which lie apart,
- * four times as far into the second. Pairs, measured with python -m bench.rows. */
-enum { AHEAD = 6, ROWS_AHEAD = 24 };
+/* How far ahead is asked for, pairs: all first into the second level, which has more on their way at a time, and gradients, of
+ * which a row may have many, once more into the first. Measured with python -m bench.rows. */
+enum { AHEAD = 6, FAR_AHEAD = 24 };
 
 /* What one thread has: the sum of a row's gradients in double, then narrowed. */
 size_t fastlr_rows_scratch(size_t width, fastlr_dtype dtype)
@@ -207,6 +207,12 @@ static void ask_whole(const void *row, size_t bytes, fastlr_use use)
     ask(row, -(ptrdiff_t)skew, bytes + skew, use);
 }
 
+static void ask_gradient(const walk *w, size_t at, fastlr_use use)
+{
+    const size_t bytes = w->r->width * w->size;
+    ask_whole((const char *)w->r->g + (uint32_t)w->r->pairs[at] * bytes, bytes, use);
+}
+
 static void ask_row(const walk *w, uint32_t row)
 {
     const fastlr_rows *r = w->r;
@@ -216,14 +222,17 @@ static void ask_row(const walk *w, uint32_t row)
         ask_whole((const char *)r->s[j] + row * w->strides[j], w->strides[j], TO_READ_LATER);
 }
 
-/* For pair `at`, AHEAD of which is made. */
+/* Pair `at` is AHEAD of what is made. */
 static void ask_for(const walk *w, size_t at)
 {
-    const fastlr_rows *r = w->r;
-    const size_t bytes = r->width * w->size, later = at + (ROWS_AHEAD - AHEAD);
-    ask_whole((const char *)r->g + (uint32_t)r->pairs[at] * bytes, bytes, TO_READ);
-    if (w->rule && later < r->count && row_of(r->pairs[later]) != row_of(r->pairs[later - 1]))
-        ask_row(w, row_of(r->pairs[later]));
+    const uint64_t *pairs = w->r->pairs;
+    const size_t later = at + (FAR_AHEAD - AHEAD);
+    ask_gradient(w, at, TO_READ);
+    if (later >= w->r->count)
+        return;
+    ask_gradient(w, later, TO_READ_LATER);
+    if (w->rule && row_of(pairs[later]) != row_of(pairs[later - 1]))
+        ask_row(w, row_of(pairs[later]));
 }
 
 /* The summed gradient of the pairs [at, end), which are one row's; `asked` is how far the prefetching is. */
