@@ -174,6 +174,9 @@ def storages(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> None:
     print(render(("storage", "median", "bytes", "GB/s", "x faster than torch", "of floor"), table))
     if (peer := "bitsandbytes AdamW8bit") in times:
         print(f"{peer} takes {times[peer].over(times['float32/bfloat16/int8']):.0f} times as long as f32/bf16/int8")
+    if (peer := "deepspeed bfloat16") in times:
+        same = times["bfloat16/bfloat16/bfloat16"]
+        print(f"{peer} takes {times[peer].over(same):.2f} times as long as fastlr's, which is all bfloat16 too")
     for name, why in excuses.items():
         print(f"{name}: {why}")
     raw += [("storage", n, name, k, ns) for name, t in times.items() for k, ns in enumerate(t.samples)]
@@ -247,11 +250,13 @@ def many_tensors(sizes: Sequence[int], label: str, rounds: int, raw: list[tuple[
             step()
     np.testing.assert_array_equal(np.concatenate(pieces), flat)
     np.testing.assert_allclose(torch.cat([q.detach() for q in params]).numpy(), flat, rtol=1e-4, atol=WITHIN)
+    steps["floor"] = floor(n, 28)
     times: dict[str, Times] = clock.interleave(steps, rounds)
     print(
         f"{label}, {len(sizes)} tensors, {n / 1e6:.0f} million: spans {show_time(times['spans'].median)}, "
         f"{times['spans'].over(times['flat']):.2f} of one flat buffer's time; torch fused "
-        f"{times['torch fused'].over(times['spans']):.2f} times the spans'"
+        f"{times['torch fused'].over(times['spans']):.2f} times the spans', "
+        f"{times['torch fused'].over(times['floor']):.2f} times the floor's"
     )
     raw += [(label, n, name, k, ns) for name, t in times.items() for k, ns in enumerate(t.samples)]
 
