@@ -3,8 +3,8 @@
 Compiles each file of kernels/tu/ as setup.py does, with the compiler's report on. Compilers name the file and the line
 of a loop but not the rule it belongs to, so the files are compiled in a copy of the kernels where each rule includes a
 template of its own: `sweep-adam.h` is `sweep.h`. The report must have a remark for each loop of a rule (with and
-without zeroing the gradients, of whole strides and of what is left; the survey's), of the width of the instruction set. The sums of `rows.h`, the loops of
-`factored.h` and those of store/*.c are looked for in the same way.
+without zeroing the gradients, of whole strides and of what is left; the survey's), of the width of the instruction set.
+The sums of `rows.h`, the loops of `factored.h` and those of store/*.c are looked for in the same way.
 
     python tools/vectorised.py [--cc gcc] [-j JOBS] [rule ...]
 """
