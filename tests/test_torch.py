@@ -213,7 +213,10 @@ def test_betas_that_change_in_place(betas):
 IMPLEMENTATIONS = ["foreach", "fused", "capturable", "differentiable"]
 
 
-@pytest.mark.parametrize("option", [{"foreach": True}, {"foreach": False}, {"fused": True}, {"capturable": True}, {}])
+@pytest.mark.parametrize(
+    "option",
+    [{"foreach": True}, {"foreach": False}, {"fused": True}, {"capturable": True}, {"differentiable": True}, {}],
+)
 @pytest.mark.parametrize("name", EACH)
 def test_implementations_change_nothing(name, option):
     a, b = of_any(name), of_any(name, **option, **({} if option else {"differentiable": False}))
@@ -223,22 +226,42 @@ def test_implementations_change_nothing(name, option):
     assert_same_bits(bits(a), bits(b))
 
 
-@pytest.mark.parametrize("name", EACH)
-def test_differentiable_is_refused(name):
-    """A step through which one differentiates would be silently wrong."""
-    with pytest.raises(ValueError, match="differentiable must be False"):
-        of_any(name, differentiable=True)
-    opt = of_any(name)
-    with pytest.raises(ValueError, match="differentiable must be False"):
-        opt.add_param_group({"params": parameters((2, 3)), "differentiable": True})
-    assert len(opt.param_groups) == 1
+@pytest.mark.parametrize("how", ["argument", "group", "set"])
+@pytest.mark.parametrize("name", ["AdamW", "Lion", "SparseAdam"])
+def test_differentiable_raises_where_a_gradient_has_a_graph(name, how):
+    """What is differentiated through it would be silently wrong; without the argument a step is as under no_grad."""
+    p = parameters((4, 3))[0]
+    kind = getattr(ours, name)
+    opt = (
+        kind([p], differentiable=True)
+        if how == "argument"
+        else kind([{"params": [p], "differentiable": how == "group"}])
+    )
+    plain = kind([torch.nn.Parameter(p.detach().clone())])
+    for each in (opt, plain):
+        q = each.param_groups[0]["params"][0]
+        loss = torch.nn.functional.embedding(torch.tensor([1, 2]), q, sparse=name == "SparseAdam").square().sum()
+        (q.grad,) = torch.autograd.grad(loss, [q], create_graph=True)
+        assert q.grad.requires_grad
+        if how == "set" and each is opt:
+            opt.step()
+            opt.param_groups[0]["differentiable"] = True
+    before = p.detach().clone()
+    with pytest.raises(RuntimeError, match=r"must have no graph with differentiable=True"):
+        opt.step()
+    assert torch.equal(p, before)
+    p.grad = p.grad.detach()
+    opt.step()
+    assert not torch.equal(p, before)
+    plain.step()
 
 
 @pytest.mark.parametrize("name", [*EACH, None])
 def test_help_says_what_implementations_mean(name):
     page = pydoc.plain(pydoc.render_doc(ours if name is None else kind_of(name)))
     assert re.search(r"`foreach`,\s+`fused`\s+and\s+`capturable`\s+choose\s+among\s+torch's\s+implementations", page)
-    assert re.search(r"`differentiable=True`\s+is\s+refused", page)
+    assert "`differentiable`" in page
+    assert re.search(r"autograd\s+does\s+not\s+see\s+the\s+step", page)
     if name is not None:
         assert set(IMPLEMENTATIONS) <= set(inspect.signature(kind_of(name)).parameters)
 

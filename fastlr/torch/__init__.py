@@ -5,7 +5,8 @@ checkpoints; what is another is the step, which updates all tensors in one fused
 of their own. CPU tensors only.
 
 All take torch's arguments, and more that ``help`` of a class describes. `foreach`, `fused` and `capturable` choose
-among torch's implementations and change nothing here. `differentiable=True` is refused: autograd does not see the step.
+among torch's implementations and change nothing here. Nor does `differentiable`: autograd does not see the step, which
+raises where gradients with a graph are there to be differentiated.
 
 >>> import torch
 >>> import fastlr.torch

@@ -125,8 +125,9 @@ class Step(torch.optim.Optimizer):
     params, *args, **kwargs
         As of torch's optimizer. `foreach`, `fused` and `capturable` choose among torch's implementations and change
         nothing here, where all tensors are always updated by one fused call; every class takes them.
-        `differentiable=True` is refused, unlike by torch: autograd does not see the step, and what it would make of it
-        be silently wrong. `differentiable=False` is taken.
+        `differentiable` is taken and changes nothing either: autograd does not see the step. Where something is there
+        to be differentiated, gradients that have a graph, as ``backward(create_graph=True)`` makes them, the step of an
+        optimizer with `differentiable=True` raises instead: what autograd would make of it were silently wrong.
     clip_norm : float, optional
         Scale the gradients by min(1, clip_norm / (‖g‖₂ + 1e-6)), the norm over all of them, as
         ``torch.nn.utils.clip_grad_norm_`` does, but within the step. The gradients stay as they are.
@@ -184,7 +185,7 @@ class Step(torch.optim.Optimizer):
         self.clip_norm, self.nonfinite, self.in_backward = clip_norm, nonfinite, flag("in_backward", in_backward)
         self.clip_value, self.clip_previous = clip_value, clip_previous
         self._reset()
-        refuse_differentiable(kwargs)
+        self._differentiable = bool(kwargs.get("differentiable"))
         super().__init__(params, *args, **{name: x for name, x in kwargs.items() if name not in self.ignored})
         for p, slot in self.state.items():  # torch's Adagrad makes it here, in the parameter's dtype
             if p.dtype in HALVES or self._precision.state_dtype != "float32":
@@ -233,7 +234,6 @@ class Step(torch.optim.Optimizer):
             positive("clip_norm", self.clip_norm)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        refuse_differentiable({**self.defaults, **param_group})
         super().add_param_group(param_group)
         try:
             group = self.param_groups[-1]
@@ -296,6 +296,7 @@ class Step(torch.optim.Optimizer):
         group = self.param_groups[k]
         fixed = all(is_fixed(x) for name, x in group.items() if not name.startswith("param"))
         self._seen[k] = list(group.values()) if fixed else []
+        self._differentiable = self._differentiable or bool(group.get("differentiable"))
 
     def _set_group(self, bound: Bound, k: int) -> None:
         chosen = self._chosen[k]
@@ -629,12 +630,24 @@ class Step(torch.optim.Optimizer):
         """What those that were given a gradient have to do."""
         found: list[Work] = []
         for bound in plans:
+            if self._differentiable:
+                self._refuse_graphs(bound)
             beside, grads = self._sparse_grads(bound) if bound.sparse else (None, bound.tensors.collect())
             if self._diagonal is not None:
                 beside = self._diagonal_of(bound)
             if grads:
                 found.append((bound, beside, grads))
         return found
+
+    def _refuse_graphs(self, bound: Bound) -> None:
+        """Of `differentiable`, which is ignored where that makes no difference."""
+        for m in bound.members:
+            if m.p.grad is not None and m.p.grad.requires_grad:
+                raise RuntimeError(
+                    f"{grad_name(m.name)} must have no graph with differentiable=True: fastlr's kernels leave nothing "
+                    "for autograd, which would take the new parameters to be independent of it; detach it, or use "
+                    "torch.optim where the step is differentiated"
+                )
 
     def _diagonal_of(self, bound: Bound) -> list[Any]:
         """What `Informed.step` was given, for the parameters of a plan."""
@@ -972,14 +985,6 @@ def _hold(optimizer: Any, saved: dict[str, Any]) -> dict[str, Any]:
         for k, slot in saved["state"].items()
     }
     return {**saved, "state": state}
-
-
-def refuse_differentiable(given: Mapping[str, Any]) -> None:
-    if given.get("differentiable"):
-        raise ValueError(
-            f"differentiable must be False, got {given['differentiable']}: fastlr's kernels leave nothing for "
-            "autograd; use torch.optim"
-        )
 
 
 def table(p: Any, sparse: int) -> tuple[int, ...]:
