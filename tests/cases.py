@@ -124,6 +124,7 @@ RMSPROP_BAD = (
     *EPS_MODE,
     ({"alpha": 1.0}, ValueError, "alpha must be in [0, 1), got 1.0"),
     ({"momentum": -0.9}, ValueError, "momentum must be finite and >= 0, got -0.9"),
+    ({"initial_accumulator_value": -1.0}, ValueError, "initial_accumulator_value must be finite and >= 0, got -1.0"),
 )
 ADAM_BAD = (*EVERY, *EPS, *BETAS, *EPS_MODE)
 
@@ -276,9 +277,18 @@ def adagrad(id, kwargs, optax=None):
 
 
 def rmsprop(id, kwargs, optax=None):
-    torch = peer("RMSprop", kwargs)
+    torch = None if "initial_accumulator_value" in kwargs else peer("RMSprop", kwargs)
     return Case(
-        id, fastlr.RMSprop, kwargs, reference.rmsprop, fastlr.functional.rmsprop, torch, AVERAGES, optax, RMSPROP_BAD
+        id,
+        fastlr.RMSprop,
+        kwargs,
+        reference.rmsprop,
+        fastlr.functional.rmsprop,
+        torch,
+        AVERAGES,
+        optax,
+        RMSPROP_BAD,
+        accumulator="v",
     )
 
 
@@ -615,6 +625,16 @@ CASES = (
         "RMSprop-centered-momentum",
         {"centered": True, "momentum": 0.6, "alpha": 0.9, "eps": 0.01, "weight_decay": 0.01},
         ("rmsprop", {**OPTAX_RMS, "centered": True, "momentum": 0.6, "decay": 0.9, "eps": 0.01, "weight_decay": 0.01}),
+    ),
+    rmsprop(
+        "RMSprop-initial",
+        {"initial_accumulator_value": 1, "alpha": 0.9, "eps": 0.1},
+        ("rmsprop", {**OPTAX_RMS, "decay": 0.9, "eps": 0.1, "initial_scale": 1.0}),
+    ),
+    rmsprop(
+        "RMSprop-centered-momentum-initial",
+        {"initial_accumulator_value": 0.25, "centered": True, "momentum": 0.6, "eps": 0.1},
+        ("rmsprop", {**OPTAX_RMS, "centered": True, "momentum": 0.6, "eps": 0.1, "initial_scale": 0.25}),
     ),
     rmsprop("RMSprop-keras", {"eps_mode": "keras"}, ("rmsprop", {**OPTAX_RMS, "eps_in_sqrt": True})),
     rmsprop(

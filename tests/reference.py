@@ -120,11 +120,12 @@ def rmsprop(
     weight_decay=0.0,
     momentum=0.0,
     centered=False,
+    initial_accumulator_value=0.0,
     eps_mode="torch",
 ):
     """Tieleman & Hinton (2012), ε outside the root; centered: Graves (2013), equations 38 to 40, ε inside as there."""
     g = coupled(p, g, weight_decay)
-    v = alpha * state.get("v", 0.0) + (1 - alpha) * (g * g)
+    v = alpha * state.get("v", initial_accumulator_value) + (1 - alpha) * (g * g)
     new = {"v": v}
     if centered:
         new["a"] = a = alpha * state.get("a", 0.0) + (1 - alpha) * g

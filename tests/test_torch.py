@@ -237,6 +237,8 @@ def test_differentiable_raises_where_a_gradient_has_a_graph(name, how):
         if how == "argument"
         else kind([{"params": [p], "differentiable": how == "group"}])
     )
+    opt = copy.deepcopy(opt)
+    (p,) = opt.param_groups[0]["params"]
     plain = kind([torch.nn.Parameter(p.detach().clone())])
     for each in (opt, plain):
         q = each.param_groups[0]["params"][0]

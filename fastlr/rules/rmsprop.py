@@ -38,13 +38,16 @@ class RMSprop(Optimizer):
         μ ≥ 0, usually below 1. The optimizer keeps a buffer if any group has momentum; that cannot change later.
     centered : bool, default False
         Whether to divide by an estimate of the variance. The same in all groups, for good.
+    initial_accumulator_value : float, default 0
+        What v starts at, ≥ 0: 0 as in torch and Keras, or 1 as in TensorFlow's first version, whose first steps are so
+        the shorter.
     eps_mode : {"torch", "keras"}, default "torch"
         "keras": inside the root, g / √(v + ε) or g / √(v − a² + ε), as in Keras, TensorFlow and, with `eps_in_sqrt`,
         optax. (Keras' own default is 1e-7, and it keeps η inside b.)
 
     Notes
     -----
-    The same update as ``torch.optim.RMSprop`` up to rounding; torch accepts ε = 0 too. v starts at 0 (TensorFlow: 1).
+    The same update as ``torch.optim.RMSprop`` up to rounding; torch accepts ε = 0 too, and starts v at 0.
     As in torch v − a² is not clamped: a gradient that stays constant for very long rounds it below zero, and the step
     to NaN. State: ``v``, with `centered` ``a``, with `momentum` ``b`` (torch: square_avg, grad_avg, momentum_buffer).
     Moves 20, 28 or 36 bytes a float32 parameter, for one, two or three of these.
@@ -67,7 +70,15 @@ class RMSprop(Optimizer):
     rule = "rmsprop"
     states = ("v",)
     optional_states = ("a", "b")
-    hypers = {"alpha": fraction, "eps": positive, "momentum": nonnegative, "centered": flag, "eps_mode": eps_mode}
+    starting = ("initial_accumulator_value",)
+    hypers = {
+        "alpha": fraction,
+        "eps": positive,
+        "momentum": nonnegative,
+        "centered": flag,
+        "initial_accumulator_value": nonnegative,
+        "eps_mode": eps_mode,
+    }
 
     def __init__(
         self,
@@ -78,6 +89,7 @@ class RMSprop(Optimizer):
         weight_decay: Number = 0.0,
         momentum: Number = 0.0,
         centered: bool = False,
+        initial_accumulator_value: float = 0.0,
         eps_mode: str = "torch",
         **options: Unpack[Options],
     ) -> None:
@@ -94,3 +106,7 @@ class RMSprop(Optimizer):
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
         return group.alpha, group.eps, group.momentum, group.eps_mode == "keras"
+
+    @staticmethod
+    def initial(key: str, group: Group) -> float:
+        return float(group.initial_accumulator_value) if key == "v" else 0.0

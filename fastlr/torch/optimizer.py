@@ -34,7 +34,8 @@ COUNTED, CARRIED, SHARE = range(3)  # see `_core.Tensors`
 STEP: Mapping[str, Any] = {"step": (COUNTED, lambda group: 0.0)}  # of `Row.numbers`
 
 IMPLEMENTATIONS: Mapping[str, Any] = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
-OPTIONS = ("clip_norm", "nonfinite", "in_backward", "clip_value", "clip_previous", "_precision")  # of copies too
+# Of copies too.
+OPTIONS = ("clip_norm", "nonfinite", "in_backward", "clip_value", "clip_previous", "_precision", "_differentiable")
 
 
 class Row(NamedTuple):
