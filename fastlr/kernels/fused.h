@@ -13,10 +13,8 @@
  */
 #ifndef NARROW_ACCESS
 #define NARROW_ACCESS
-enum {
-    PAIRS = FASTLR_QUANTUM / 2,
-    SLICE = 32
-}; /* words of a slice, a state each: pairs of bfloat16, or fours of codes */
+/* Pairs of a quantum; words of a slice, a state each: pairs of bfloat16, or fours of codes. */
+enum { PAIRS = FASTLR_QUANTUM / 2, SLICE = 32 };
 
 /* Elements 2j and 2j + 1 of parameters or gradients, float32 or bfloat16. Macros: clang takes an access to be independent where
  * the loop itself makes it, and not a function. */
