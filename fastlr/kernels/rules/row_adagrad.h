@@ -8,13 +8,13 @@ typedef struct {
     double lr_decay, eps;
 } row_adagrad_hyper;
 typedef struct {
-    real eps, over; /* over = √s + ε, of a row */
+    real eps, over; /* over = √s + ε, set for each row */
 } row_adagrad_step;
 
 PER_STEP row_adagrad_step row_adagrad_at(const row_adagrad_hyper *o, int64_t t, pace *x)
 {
     x->rate /= 1 + (double)(t - 1) * o->lr_decay;
-    return (row_adagrad_step){.eps = positive(o->eps), .over = 1};
+    return (row_adagrad_step){.eps = positive(o->eps)};
 }
 
 PER_ELEMENT out row_adagrad(real g, row_adagrad_step h)
