@@ -8,20 +8,12 @@ may come out above 1.
 
 from __future__ import annotations
 
-import numpy.typing as npt
-
 import fastlr
 from bench.cases import Array, Case
 from bench.engines.base import Engine, Step
+from bench.memory import written
 from fastlr import _core
 from fastlr.buffers import allocate
-
-
-def written(n: int, dtype: npt.DTypeLike) -> Array:
-    """Memory that is there: what has only been read is one page of zeros, which stays in the cache."""
-    array = allocate(n, dtype)
-    array.fill(0)
-    return array
 
 
 class Floor(Engine):

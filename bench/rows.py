@@ -26,7 +26,7 @@ from bench import clock, machine
 from bench.cases import Array
 from bench.compare import render, show_time
 from bench.engines import limit_threads
-from fastlr.buffers import allocate
+from bench.memory import placed
 from tests import row_reference
 
 LR = 1e-3
@@ -52,13 +52,6 @@ def index(how: str, rows: int, n: int) -> Array:
         return rng.integers(0, rows, n)
     weights = 1 / np.arange(1, rows + 1) ** 1.2
     return rng.permutation(rows)[rng.choice(rows, n, p=weights / weights.sum())]
-
-
-def aligned(x: Array) -> Array:
-    """A copy at the begin of a line."""
-    y = allocate(x.size, x.dtype.name).reshape(x.shape)
-    y[:] = x
-    return y
 
 
 def ours(name: str, table: Array, chosen: Array, grads: Array) -> Callable[[], object]:
@@ -117,14 +110,14 @@ def verify(name: str, start: Array, table: Array, chosen: Array, grads: Array) -
 
 def measure(name: str, how: str, rows: int, width: int, n: int, rounds: int) -> list[tuple[str, ...]]:
     rng = np.random.default_rng(0)
-    chosen, grads = index(how, rows, n), aligned(rng.standard_normal((n, width), np.float32))
+    chosen, grads = index(how, rows, n), placed(rng.standard_normal((n, width), np.float32))
     start = rng.standard_normal((rows, width), np.float32)
     steps = {}
     for engine, make in (("fastlr", ours), ("torch", theirs)):
         if make is theirs and RULES[name][1] is None:
             continue
         try:
-            table = aligned(start)
+            table = placed(start)
             step = make(name, table, chosen, grads)
             for _ in range(STEPS):
                 step()
@@ -133,7 +126,7 @@ def measure(name: str, how: str, rows: int, width: int, n: int, rounds: int) -> 
             continue
         steps[engine] = step
     if not getattr(fastlr, RULES[name][0]).per_row:
-        steps["floor"] = floor(name, aligned(start), chosen, grads)
+        steps["floor"] = floor(name, placed(start), chosen, grads)
     times = clock.interleave(steps, rounds)
     different = str(len(np.unique(chosen)))
     return [

@@ -26,7 +26,7 @@ from bench.cases import Array, parse_size, show_size
 from bench.clock import Times
 from bench.compare import render, show_time
 from bench.engines import limit_threads
-from bench.floor import written
+from bench.memory import placed, written
 from fastlr import _core
 from fastlr.buffers import allocate
 from fastlr.precision import to_bfloat16, to_float32
@@ -52,11 +52,9 @@ def data(n: int) -> tuple[Array, Array]:
     return 0.1 * rng.standard_normal(n, np.float32), 0.01 * rng.standard_normal(n, np.float32)
 
 
-def placed(x: Array, dtype: str = "float32") -> Array:
-    """A copy in fastlr's memory: on huge pages, where the system has them."""
-    y = allocate(x.size, np.uint16 if dtype == "bfloat16" else np.float32)
-    y[:] = to_bfloat16(x) if dtype == "bfloat16" else x
-    return y
+def stored(x: Array, dtype: str) -> Array:
+    """A copy in that type."""
+    return placed(to_bfloat16(x) if dtype == "bfloat16" else x)
 
 
 def tensor(x: Array) -> torch.Tensor:
@@ -69,7 +67,7 @@ def traffic(p: str, g: str, state: str) -> float:
 
 
 def ours(p: Array, g: Array, storage: tuple[str, str, str]) -> tuple[Array, Step]:
-    param, grad = placed(p, storage[0]), placed(g, storage[1])
+    param, grad = stored(p, storage[0]), stored(g, storage[1])
     opt = fastlr.AdamW(param, state_dtype=storage[2], dtype="bfloat16", **HYPER)
     return param, lambda: opt.step(grad)
 
@@ -94,8 +92,8 @@ def deepspeed(p: Array, g: Array, dtype: str) -> tuple[Array, Step]:
         warnings.simplefilter("ignore")
         from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-        param = torch.nn.Parameter(tensor(placed(p, dtype)))
-        param.grad = tensor(placed(g, dtype))
+        param = torch.nn.Parameter(tensor(stored(p, dtype)))
+        param.grad = tensor(stored(g, dtype))
         opt = DeepSpeedCPUAdam([param], **HYPER, adamw_mode=True, fp32_optimizer_states=dtype == "float32")
     held = param.detach()
     array = held.view(torch.int16).numpy().view(np.uint16) if dtype == "bfloat16" else held.numpy()
