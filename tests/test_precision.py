@@ -153,6 +153,36 @@ def test_loops_with_storage_inlined_do_what_tiles_do(case, storage, isa):
     assert bytes_of(opts[0], [p]) == bytes_of(opts[1], [q])
 
 
+# NaN that rounding would carry out of, others, and infinities; their upper halves
+ODD_BITS = np.uint32([0x7FFFFFFF, 0xFFFFFFFF, 0x7FFF0000, 0xFFFF0000, 0x7FC00000, 0xFFC00000, 0x7F800000, 0xFF800000])
+ODD = {"float32": np.tile(ODD_BITS.view(np.float32), 20), "bfloat16": np.tile((ODD_BITS >> 16).astype(np.uint16), 20)}
+
+
+@pytest.mark.parametrize("case", [c for c in NARROWED if c.id in ("AdamW", "Lion", "SGD-momentum")], ids=str)
+@pytest.mark.parametrize("storage", [s for s in STORAGES if "float16" not in s and s[2] != "float32"], ids="/".join)
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("weight_decay", [0, 0.1])
+def test_every_nan_becomes_one(case, storage, isa, weight_decay):
+    """Of parameters, gradients and states, whether loops have storage inlined or go by tiles."""
+    _core.use_isa(isa)
+    n = 3 * BLOCK + 333
+    where = np.random.default_rng(7).choice(n - 3, (2, 20 * len(ODD_BITS)), replace=False)
+    p = stored(values(n, 1), storage[0])
+    p[where[0]] = ODD[storage[0]]
+    q = p.copy()
+    options = {"lr": 0.01, "state_dtype": storage[2], "dtype": "bfloat16", "weight_decay": weight_decay}
+    opts = [build(case, x, **options) for x in (p, q)]
+    for step in range(3):
+        g = stored(values(n, 2 + step), storage[1])
+        g[where[1] + step] = ODD[storage[1]]
+        for opt, zero in zip(opts, (False, True), strict=True):
+            opt.step(g.copy(), zero_grads=zero)
+    for mine, other in [(p, q), *zip(*([x for a in o._entries.values() for x in a] for o in opts), strict=True)]:
+        np.testing.assert_array_equal(mine, other)
+        if mine.dtype == np.uint16:
+            assert set(mine[mine & 0x7FFF > 0x7F80]) == {0x7FC0}
+
+
 # ---- what each storage is -------------------------------------------------------------------------------------------
 
 

@@ -33,11 +33,22 @@ INLINED float bf16_widen(uint32_t code)
     return float_of(code << 16);
 }
 
-/* To the nearest, of two the even one; every NaN to one that rounding does not carry out of. */
+/* The word whose upper half is the code: to the nearest, of two the even one. Of the lower half 0x7fff is added, and 1 more where
+ * the upper one is odd; what is subtracted instead is two operations on bits, which AVX-512 does in one. */
+INLINED uint32_t bf16_round(uint32_t b)
+{
+    return b - ((b >> 16 & 1) ^ -UINT32_C(0x7fff));
+}
+
+/* Every NaN to one that rounding does not carry out of. */
+INLINED uint32_t bf16_near(float x)
+{
+    return bf16_round(x != x ? INFINITE | QUIET : word_of(x));
+}
+
 INLINED uint32_t bf16_narrow(float x)
 {
-    const uint32_t b = x != x ? INFINITE | QUIET : word_of(x);
-    return (b + 0x7fff + (b >> 16 & 1)) >> 16;
+    return bf16_near(x) >> 16;
 }
 
 INLINED pair bf16_pair(uint32_t w)
@@ -45,17 +56,38 @@ INLINED pair bf16_pair(uint32_t w)
     return (pair){float_of(w << 16), float_of(w & 0xffff0000)};
 }
 
+INLINED uint32_t bf16_join(uint32_t a, uint32_t b)
+{
+    return a >> 16 | (b & 0xffff0000);
+}
+
 INLINED uint32_t bf16_word(pair x)
 {
-    return bf16_narrow(x.a) | bf16_narrow(x.b) << 16;
+    return bf16_join(bf16_near(x.a), bf16_near(x.b));
+}
+
+/* The same but for NaN, which stay as they are; only those may come that bfloat16 holds. */
+INLINED uint32_t bf16_word_unsettled(pair x)
+{
+    return bf16_join(bf16_round(word_of(x.a)), bf16_round(word_of(x.b)));
+}
+
+/* Whether any of 2 n is NaN: what is more than infinity, added to what is missing to a power of two, has that bit. */
+INLINED bool bf16_any_nan(size_t n, const word *codes)
+{
+    enum { BOTH = 1 << 16 | 1 };
+    uint32_t bits = 0;
+    for (size_t j = 0; j < n; j++)
+        bits |= (codes[j] & 0x7fff * BOTH) + 0x7f * BOTH;
+    return bits & UINT32_C(0x8000) * BOTH;
 }
 
 /* ---- 8 bits, in blocks with a scale ----
  *
  * Byte k of word j, of 64 in a block, is the code of element 2j, 2j + 1, 128 + 2j, 129 + 2j: as bfloat16 lie in words.
  *
- * A block that holds infinity or NaN becomes NaN wholly: its scale does. Values below 2⁻¹⁰⁰ count as such; so neither the
- * scale nor its inverse can leave float32's range. A block of zeros has scale 0.
+ * A block that holds infinity or NaN becomes NaN wholly: its scale does, and its codes are 0. Values below 2⁻¹⁰⁰ count as
+ * such; so neither the scale nor its inverse can leave float32's range. A block of zeros has scale 0.
  */
 
 /* The largest magnitude, as an integer: compilers vectorise that, and not a maximum of floats. */
@@ -133,6 +165,13 @@ INLINED uint32_t uint8_word(pair x, pair y, fit f)
     const uint32_t b0 = uint8_near(x.a, f), b1 = uint8_near(x.b, f), b2 = uint8_near(y.a, f), b3 = uint8_near(y.b, f);
     const uint32_t even = (b0 >> 16 | (b2 & 0xffff0000)) - BOTH, odd = (b1 >> 16 | (b3 & 0xffff0000)) - BOTH;
     return (even >> UPPER & 0x00ff00ff) | (odd << (8 - UPPER) & 0xff00ff00);
+}
+
+/* Of a block that is NaN: without this, its codes would tell which of two NaN an operation took. */
+INLINED void clear_nan(word *codes, float scale)
+{
+    if (scale != scale)
+        memset(codes, 0, FASTLR_QUANTUM);
 }
 
 /* Where a loop over the words of a block finds the element of byte k of word j, and that one's pair. */

@@ -238,6 +238,7 @@ KAHAN(f16)
             const pair y = {from[element_of(j, 2)], from[element_of(j, 3)]};                                           \
             words[j] = format##_word(x, y, f);                                                                         \
         }                                                                                                              \
+        clear_nan(words, *(float *)beside);                                                                            \
     }
 
 LOAD_BLOCK(int8)
