@@ -86,6 +86,11 @@ def floor(n: int, nbytes: float) -> Step:
     return lambda: plan.step((arrays[3],), 1.0, False, -1.0, False, _core.PROPAGATE)
 
 
+def norm(x: Array) -> Step:
+    plan = _core.Plan("floor_0", "f", [x], [""], {}, [(0, 0, x.size, 0)], 1)
+    return lambda: plan.norm((x,))
+
+
 def deepspeed(p: Array, g: Array, dtype: str) -> tuple[Array, Step]:
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
@@ -212,11 +217,15 @@ def chain(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> None:
         grad[:] = g
         q.grad.copy_(torch.from_numpy(g))
 
+    # The norm reads the gradients; then all but the copy are read and written, five arrays, and that is written.
+    read, move = norm(grad), floor(n, 5 * 8 + 2)
+    steps["floor"] = lambda: (read(), move())
     times = clock.interleave(steps, rounds, before)
-    one, many = times["one call"], times["torch"]
+    one, many, least = times["one call"], times["torch"], times["floor"]
     print(
         f"clip, AdamW, zero, mean and copy, {show_size(n)} elements: one call {show_time(one.median)}, "
-        f"torch's five {show_time(many.median)}, {many.over(one):.2f} times as long"
+        f"{least.over(one):.2f} of its floor; torch's five {show_time(many.median)}, "
+        f"{many.over(one):.2f} times as long, {many.over(least):.2f} times the floor's"
     )
     raw += [("chain", n, name, k, ns) for name, t in times.items() for k, ns in enumerate(t.samples)]
 
