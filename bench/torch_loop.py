@@ -125,11 +125,11 @@ def per_tensor(torch: Any, model: Any, **how: Any) -> Made:
     return of(fastlr.torch, model, **how)
 
 
-def flat(torch: Any, model: Any) -> Made:
+def flat(torch: Any, model: Any, **how: Any) -> Made:
     """The model's tensors as views of one buffer, and so the gradients, which must be set to zero."""
     import fastlr.torch
 
-    optimizer = fastlr.torch.AdamW(fastlr.torch.flatten(model), weight_decay=0.01, **HYPER)
+    optimizer = fastlr.torch.AdamW(fastlr.torch.flatten(model), weight_decay=0.01, **HYPER, **how)
     return optimizer.step, optimizer.zero_grad
 
 
@@ -199,10 +199,12 @@ def sparse_flat(torch: Any, model: Any) -> Made:
 
 FLOOR = "floor, flattened"  # which trains nothing
 BF16, INT8 = "fastlr, bfloat16 state", "fastlr, int8 state"
+FLAT_BF16 = "fastlr flattened, bfloat16 state"
 
 OPTIMIZERS: dict[str, Callable[[Any, Any], Made]] = {
     FLOOR: floor,
     "fastlr flattened": flat,
+    FLAT_BF16: lambda torch, model: flat(torch, model, state_dtype="bfloat16"),
     "fastlr": per_tensor,
     BF16: lambda torch, model: per_tensor(torch, model, state_dtype="bfloat16"),
     INT8: lambda torch, model: per_tensor(torch, model, state_dtype="int8"),
@@ -274,7 +276,7 @@ def check(trainers: dict[str, Trainer]) -> None:
     params = {name: t.params() for name, t in trainers.items() if name != FLOOR}
     for name, p in params.items():
         off = (p - params["torch for-loop"]).abs()
-        error, most = (float(off.mean()), NARROW) if name in (BF16, INT8) else (float(off.max()), 1e-5)
+        error, most = (float(off.mean()), NARROW) if name in (BF16, FLAT_BF16, INT8) else (float(off.max()), 1e-5)
         if not error <= most:
             raise SystemExit(f"DISAGREES: after {CHECKED} iterations {name} is off torch's for-loop by {error:.3g}")
 
