@@ -128,6 +128,14 @@ def growth(name: str, x: object) -> float:
     return value
 
 
+def bound(name: str, x: object) -> float:
+    """What something is at most: infinity for no bound."""
+    value = math.inf if x == math.inf else real(name, x)
+    if not value > 0:
+        raise ValueError(f"{name} must be > 0, or inf, got {x!r}")
+    return value
+
+
 def flag(name: str, x: object) -> bool:
     if not isinstance(x, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {x!r}")

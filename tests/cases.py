@@ -213,6 +213,8 @@ LAMB_BAD = (
     *AVERAGING_BAD,
     *LARS_BAD[-2:],
     ({"bias_correction": 0}, TypeError, "bias_correction must be True or False, got 0"),
+    ({"max_norm": 0.0}, ValueError, "max_norm must be > 0, or inf, got 0.0"),
+    ({"max_norm": float("nan")}, ValueError, "max_norm must be"),
 )
 NOVOGRAD_BAD = (*EVERY, *EPS, *BETAS, *AVERAGING_BAD)
 DOWG_BAD = (*EVERY, *EPS)
@@ -837,6 +839,7 @@ CASES = (
         {"betas": (0.8, 0.6), "eps": 0.01, "weight_decay": 0.3, "grad_averaging": False, "trust_clip": True},
     ),
     lamb("LAMB-uncorrected", {"betas": (0.8, 0.6), "eps": 0.01, "bias_correction": False}),
+    lamb("LAMB-bounded", {"weight_decay": 0.3, "eps": 1e-3, "max_norm": 1.5}),
     novograd("NovoGrad", {}, ("novograd", {"b1": 0.95, "b2": 0.98, "eps": 1e-8})),
     novograd(
         "NovoGrad-decay-odd",

@@ -69,9 +69,10 @@ def lamb(
     trust_clip=False,
     always_adapt=False,
     bias_correction=True,
+    max_norm=np.inf,
     cautious=False,
 ):
-    """You et al. (2020), Algorithm 2, without clipping; the options as timm and apex have them."""
+    """You et al. (2020), Algorithm 2, without clipping and γl; the options as timm and apex have them."""
     m, v = moments(g, state, betas)
     if not grad_averaging:
         m = betas[0] * state.get("m", 0.0) + g
@@ -81,7 +82,7 @@ def lamb(
     if weight_decay != 0 or always_adapt:
         long, far = norm(p), norm(u)
         if long > 0 and far > 0:
-            r = long / far
+            r = min(long, max_norm) / far
         if trust_clip:
             r = np.minimum(r, 1)
     return p - lr * (r * u), {"m": m, "v": v}

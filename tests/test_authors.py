@@ -120,6 +120,11 @@ def unclamped(peer):
     peer.clamp = float("inf")
 
 
+def clamped(peer):
+    """With one that the norms reach."""
+    peer.clamp = 0.5
+
+
 def bare(peer):
     """Without the 1e-15 that is added to v."""
     peer.apply_ams_bound = functools.partial(peer.apply_ams_bound, exp_avg_sq_eps=0.0)
@@ -215,6 +220,15 @@ PEERS = {
         {"weight_decouple": False, "weight_decay": 0.1, "eps": 1e-15, "adam_debias": True},
         MOMENTS,
         unclamped,
+    ),
+    "LAMB-bounded": Peer(
+        fastlr.LAMB,
+        KOZISTR,
+        "Lamb",
+        {"bias_correction": False, "weight_decay": 0.1, "eps": 1e-15, "max_norm": 0.5},
+        {"weight_decouple": False, "weight_decay": 0.1, "eps": 1e-15, "adam_debias": True},
+        MOMENTS,
+        clamped,
     ),
     "LAMB-adapt": Peer(
         fastlr.LAMB,

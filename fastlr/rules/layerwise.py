@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fastlr.groups import Group
-from fastlr.hyper import Number, flag, nonnegative, pair_of_betas, positive, real
+from fastlr.hyper import Number, bound, flag, nonnegative, pair_of_betas, positive, real
 from fastlr.optimizer import Optimizer, Options, Rate, Variant, given
 
 if TYPE_CHECKING:
@@ -132,7 +133,8 @@ class LAMB(Optimizer):
         m ← β₁m + (1−β₁)g
         v ← β₂v + (1−β₂)g²
         u ← (m/c₁) / (√(v/c₂) + ε) + λp      cₖ = 1 − βₖᵗ,  t = 1, 2, …
-        p ← p − η u ‖p‖/‖u‖                   p − η u where ‖p‖ or ‖u‖ is 0, or λ is 0
+        p ← p − η u φ(‖p‖)/‖u‖                p − η u where ‖p‖ or ‖u‖ is 0, or λ is 0
+        φ(x) = min(x, max_norm)
 
     Parameters
     ----------
@@ -150,13 +152,16 @@ class LAMB(Optimizer):
     grad_averaging : bool, default True
         Whether the gradient enters m with 1 − β₁; else with 1.
     trust_clip : bool, default False
-        Whether ‖p‖/‖u‖ is at most 1.
+        Whether φ(‖p‖)/‖u‖ is at most 1.
     always_adapt : bool, default False
-        Whether ‖p‖/‖u‖ is used without weight decay too, as the paper and optax do. Otherwise, as in timm and NVIDIA's
-        implementation, a group without decay, such as biases and norms, is left to plain Adam.
+        Whether φ(‖p‖)/‖u‖ is used without weight decay too, as the paper and optax do. Otherwise, as in timm and
+        NVIDIA's implementation, a group without decay, such as biases and norms, is left to plain Adam.
     bias_correction : bool, default True
         Whether c₁ and c₂ are as above; else 1, as in pytorch_optimizer with ``adam_debias=True``, which also adds ε to
-        ‖u‖ and holds ‖p‖ below 10.
+        ‖u‖.
+    max_norm : float, default inf
+        What a tensor's norm counts as at most, > 0: γᵤ of the paper, whose γₗ is 0 here. 10 in pytorch_optimizer; timm,
+        NVIDIA's and optax' have no bound.
     cautious : bool, default False
         Whether elements of the step that point up the gradient are left out before the decay is added, and the others
         divided by their share in the tensor, 10⁻³ or more (Liang et al., Cautious Optimizers, 2024), as in timm. The
@@ -192,6 +197,7 @@ class LAMB(Optimizer):
         "trust_clip": flag,
         "always_adapt": flag,
         "bias_correction": flag,
+        "max_norm": bound,
         "cautious": flag,
     }
 
@@ -206,6 +212,7 @@ class LAMB(Optimizer):
         trust_clip: bool = False,
         always_adapt: bool = False,
         bias_correction: bool = True,
+        max_norm: Number = math.inf,
         cautious: bool = False,
         **options: Unpack[Options],
     ) -> None:
@@ -218,7 +225,8 @@ class LAMB(Optimizer):
     @staticmethod
     def kernel(group: Group) -> tuple[float, ...]:
         flags = (group.grad_averaging, group.always_adapt, group.trust_clip, group.bias_correction)
-        return (*group.betas, group.eps, group.weight_decay, *flags)
+        most = 0.0 if group.max_norm == math.inf else group.max_norm
+        return (*group.betas, group.eps, group.weight_decay, *flags, most)
 
 
 class NovoGrad(Optimizer):

@@ -4,21 +4,22 @@
  *     v ← b2 v + (1 − b2) g²
  *     u = (m / c1) / (√(v / c2) + ε) + λ p               ck = 1 − bkᵗ
  *       = √c2 / c1 (m / (√v + ε √c2)) + λ p              or both ck 1, uncorrected
- *     p ← p − η r u                                      r = ‖p‖ / ‖u‖, or 1 where either is 0 or nothing adapts
+ *     p ← p − η r u                                      r = min(‖p‖, most) / ‖u‖, or 1 where ‖p‖ or ‖u‖ is 0 or nothing adapts
  *
  * The norms need u, so that the first read makes m and v too; it writes nothing, and the second makes them again.
  */
 typedef struct {
-    double b1, b2, eps, decay, averaging, always, clip, corrected;
+    double b1, b2, eps, decay, averaging, always, clip, corrected, most;
 } lamb_hyper;
 typedef struct {
     real a1, a2, eps, weight, gain, decay; /* ak = 1 − bk; weight = a; gain = √c2 / c1 */
 } lamb_step;
 
-/* ‖p‖ / ‖u‖ of their squares. */
-PER_STEP double ratio_of(double p, double u)
+/* min(‖p‖, most) / ‖u‖, of the squares of these; most = 0 is no bound. */
+PER_STEP double ratio_of(double p, double u, double most)
 {
-    return p > 0 && u > 0 ? sqrt(p) / sqrt(u) : 1;
+    const double length = sqrt(p);
+    return p > 0 && u > 0 ? (most > 0 && length > most ? most : length) / sqrt(u) : 1;
 }
 
 PER_STEP lamb_step lamb_at(const lamb_hyper *o, int64_t t, pace *x)
@@ -26,7 +27,7 @@ PER_STEP lamb_step lamb_at(const lamb_hyper *o, int64_t t, pace *x)
     const bool corrected = o->corrected != 0;
     const double c1 = corrected ? complement(o->b1, t) : 1, c2 = corrected ? complement(o->b2, t) : 1;
     if (x->sums && (o->decay != 0 || o->always != 0)) {
-        const double ratio = ratio_of(x->sums->sum[0], x->sums->sum[1]);
+        const double ratio = ratio_of(x->sums->sum[0], x->sums->sum[1], o->most);
         x->rate = within(x->rate * (o->clip != 0 && ratio > 1 ? 1 : ratio));
     }
     const real a1 = (real)(1 - o->b1);
