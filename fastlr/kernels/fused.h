@@ -54,7 +54,7 @@ typedef struct {
 } kind;
 
 /* Whether NaN can be left to the end of a quantum: no number has one that bfloat16 does not hold. One in the state is one in the
- * parameter too, so looking for that is enough, where testing each number takes a sixth of the time. */
+ * parameter too, so looking for that is enough, where testing each number takes a tenth of the time. */
 INLINED bool settles_late(kind is)
 {
     return is.half_g && (is.half_p || is.plain);
