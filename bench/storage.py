@@ -87,6 +87,7 @@ def floor(n: int, nbytes: float) -> Step:
 
 
 def norm(x: Array) -> Step:
+    """The read of gradients that clipping begins with."""
     plan = _core.Plan("floor_0", "f", [x], [""], {}, [(0, 0, x.size, 0)], 1)
     return lambda: plan.norm((x,))
 

@@ -120,9 +120,13 @@ def pair_of_nus(name: str, x: object) -> tuple[float, float]:
     return share(f"{name}[0]", x[0]), share(f"{name}[1]", x[1])
 
 
+def _real_or_inf(name: str, x: object) -> float:
+    return math.inf if x == math.inf else real(name, x)
+
+
 def growth(name: str, x: object) -> float:
     """By which factor something may grow in a step: infinity for any."""
-    value = math.inf if x == math.inf else real(name, x)
+    value = _real_or_inf(name, x)
     if value < 1:
         raise ValueError(f"{name} must be >= 1, or inf, got {x!r}")
     return value
@@ -130,8 +134,8 @@ def growth(name: str, x: object) -> float:
 
 def bound(name: str, x: object) -> float:
     """What something is at most: infinity for no bound."""
-    value = math.inf if x == math.inf else real(name, x)
-    if not value > 0:
+    value = _real_or_inf(name, x)
+    if value <= 0:
         raise ValueError(f"{name} must be > 0, or inf, got {x!r}")
     return value
 

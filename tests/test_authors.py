@@ -121,7 +121,7 @@ def unclamped(peer):
 
 
 def clamped(peer):
-    """With one that the norms reach."""
+    """With a bound on a tensor's norm that the norms reach."""
     peer.clamp = 0.5
 
 
