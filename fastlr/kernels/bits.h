@@ -101,19 +101,11 @@ INLINED uint32_t largest_of(size_t n, const float *restrict x)
     return most;
 }
 
-/* On the way to a code: what numbers are multiplied by, and what the product of a code without 0 is at least. That is no constant
- * to gcc, see UNKNOWN, and is read where no loop may write to it. */
-typedef struct {
-    float factor, least;
-} fit;
-
-static UNKNOWN float uint8_least = 0x1p-15f;
-
-/* The scale with which the largest has the code of `top`. */
-INLINED float scale_of(uint32_t largest, float top, fit *f)
+/* The scale with which the largest has the code of `top`, and what numbers are multiplied by on the way to their codes. */
+INLINED float scale_of(uint32_t largest, float top, float *fit)
 {
     const float most = float_of(largest), bounded = most > 0x1p-100f ? most : 0x1p-100f;
-    *f = (fit){top / bounded, uint8_least};
+    *fit = top / bounded;
     return largest >= INFINITE ? float_of(INFINITE | QUIET) : largest ? bounded / top : 0;
 }
 
@@ -130,11 +122,11 @@ INLINED float int8_widen(uint32_t w, int k, float scale)
 }
 
 /* The word of the numbers x.a, x.b, y.a, y.b. */
-INLINED uint32_t int8_word(pair x, pair y, fit f)
+INLINED uint32_t int8_word(pair x, pair y, float fit)
 {
     const float rounder = 0x1.8p23f;
-    const uint32_t b0 = word_of(x.a * f.factor + rounder), b1 = word_of(x.b * f.factor + rounder),
-                   b2 = word_of(y.a * f.factor + rounder), b3 = word_of(y.b * f.factor + rounder);
+    const uint32_t b0 = word_of(x.a * fit + rounder), b1 = word_of(x.b * fit + rounder),
+                   b2 = word_of(y.a * fit + rounder), b3 = word_of(y.b * fit + rounder);
     const uint32_t low = (b0 & 255) | b1 << 8, high = (b2 & 255) | b3 << 8;
     return (low & 0xffff) | high << 16;
 }
@@ -150,19 +142,21 @@ INLINED float uint8_widen(uint32_t w, int k, float scale)
     return float_of(((up < 0 ? w >> -up : w << up) & 255u << STEEP) | LOWEST) * scale;
 }
 
-/* x as a float whose upper half, rounded, holds the code; NaN is the least. */
-INLINED uint32_t uint8_near(float x, fit f)
+/* x as a float whose upper half, rounded, holds the code. Compared as integers, which are ordered as the numbers are: processors
+ * do more of that at a time, and with constants. */
+INLINED uint32_t uint8_near(float x, float fit)
 {
-    const float y = x * f.factor;
-    return word_of(y > f.least ? y : f.least);
+    const int32_t y = (int32_t)word_of(x * fit);
+    return (uint32_t)(y > LOWEST ? y : LOWEST);
 }
 
 /* The word of the numbers x.a, x.b, y.a, y.b. Upper halves by twos in a word are rounded and narrowed at once: neither is less
  * than LOWEST, so that nothing is borrowed from one to the other. */
-INLINED uint32_t uint8_word(pair x, pair y, fit f)
+INLINED uint32_t uint8_word(pair x, pair y, float fit)
 {
     enum { UPPER = STEEP - 16, BASE = (LOWEST >> 16) - (1 << (UPPER - 1)), BOTH = BASE | BASE << 16 };
-    const uint32_t b0 = uint8_near(x.a, f), b1 = uint8_near(x.b, f), b2 = uint8_near(y.a, f), b3 = uint8_near(y.b, f);
+    const uint32_t b0 = uint8_near(x.a, fit), b1 = uint8_near(x.b, fit), b2 = uint8_near(y.a, fit),
+                   b3 = uint8_near(y.b, fit);
     const uint32_t even = (b0 >> 16 | (b2 & 0xffff0000)) - BOTH, odd = (b1 >> 16 | (b3 & 0xffff0000)) - BOTH;
     return (even >> UPPER & 0x00ff00ff) | (odd << (8 - UPPER) & 0xff00ff00);
 }

@@ -4,17 +4,19 @@
  * stored.c does the same for any rule and storage, a tile at a time, and gives the same bits; but there arithmetic and memory
  * take turns, and here they overlap (python -m bench.storage). Elements are taken by twos, as bfloat16 lie in words.
  *
- * Two loops, a slice at a time: the first makes the new state and the direction, and leaves in float32 in the nearest cache what
+ * Two loops, a quantum at a time: the first makes the new state and the direction, and leaves in float32 in the nearest cache what
  * the second needs, which moves the parameters. So roots and divisions have nothing wait for them but a store. State in 8
- * bits is narrowed in the second loop, after the last slice of a quantum, when the largest that its scale goes by is known.
+ * bits is narrowed in the second loop, when the largest that its scale goes by is known. Compilers unroll loops of half a
+ * quantum wholly, which makes them a twentieth slower.
  *
- * Before each slice the loops ask for one that comes later. Asked for a whole quantum at once the processor stops, since it has
- * few lines on their way at a time: all took up to a seventh longer.
+ * Before each loop they ask for what it needs some quanta later. Parameters, which in most steps the second alone reads, were
+ * waited for a third of the time with 8-bit state, and a seventh where they are wider than gradients; all that a quantum has,
+ * asked for at once, makes processors stop, which have few lines on their way at a time (python -m bench.storage).
  */
 #ifndef NARROW_ACCESS
 #define NARROW_ACCESS
-/* Pairs of a quantum; words of a slice, a state each: pairs of bfloat16, or fours of codes. */
-enum { PAIRS = FASTLR_QUANTUM / 2, SLICE = 32 };
+/* Pairs of a quantum; elements from one quantum to that which is asked for. */
+enum { PAIRS = FASTLR_QUANTUM / 2, SOON = 4 * FASTLR_QUANTUM };
 
 /* Elements 2j and 2j + 1 of parameters or gradients, float32 or bfloat16. Macros: clang takes an access to be independent where
  * the loop itself makes it, and not a function. */
@@ -30,11 +32,15 @@ enum { PAIRS = FASTLR_QUANTUM / 2, SLICE = 32 };
             ((float *)x)[2 * (j)] = put.a, ((float *)x)[2 * (j) + 1] = put.b;                                          \
     } while (0)
 
-/* What is between the two loops of a slice: of each word the first number, the second, and so on. */
+/* What is between the two loops: of each word the first number, the second, and so on. */
 typedef struct {
-    _Alignas(64) float s0[4][SLICE];
-    float s1[4][SLICE], u[4][SLICE];
-} midway;
+    _Alignas(64) float u[2][PAIRS];
+} half_way;
+
+typedef struct {
+    _Alignas(64) float s0[4][WORDS];
+    float s1[4][WORDS], u[4][WORDS];
+} byte_way;
 
 #define TWO(x, k, j) ((pair){x[k][j], x[(k) + 1][j]})
 #define PUT_TWO(x, k, j, y) (x[k][j] = (y).a, x[(k) + 1][j] = (y).b)
@@ -107,15 +113,10 @@ static __attribute__((noinline)) void settle(word *codes)
         codes[j] = bf16_word(bf16_pair(codes[j]));
 }
 
-/* Asks for what is LATER than the pairs of a slice, or its words of state. */
-INLINED void ask_pairs(bool half, const void *x, size_t j, fastlr_use use)
+/* Ask for a quantum of parameters or gradients, or of state, so many bytes an element. */
+INLINED void ask_soon(const void *x, size_t each, fastlr_use use)
 {
-    ask(pair_in(half, x, j), LATER, SLICE * (half ? 4 : 8), use);
-}
-
-INLINED void ask_words(const word *codes)
-{
-    ask(codes, LATER, SLICE * sizeof *codes, TO_WRITE);
+    ask(x, (ptrdiff_t)(SOON * each), FASTLR_QUANTUM * each, use);
 }
 #endif
 
@@ -141,10 +142,10 @@ INLINED pairs NAME(RULE, make)(pair g, pair x, pair t0, pair t1, apply a, NAME(O
 /* ---- state in bfloat16 ---- */
 
 INLINED void NAME(RULE, make_halves)(kind is, const void *restrict p, const void *restrict g, word *restrict codes0,
-                                     word *restrict codes1, apply a, NAME(OF, step) h, midway *restrict m)
+                                     word *restrict codes1, apply a, NAME(OF, step) h, half_way *restrict m)
 {
     INDEPENDENT
-    for (size_t j = 0; j < SLICE; j++) {
+    for (size_t j = 0; j < PAIRS; j++) {
         const pair t0 = bf16_pair(codes0[j]), t1 = bf16_pair(STATES > 1 ? codes1[j] : 0);
         const pairs n = NAME(RULE, make)(GIVEN(j), t0, t1, a, h);
         codes0[j] = halves_of(n.s0, settles_late(is));
@@ -153,10 +154,10 @@ INLINED void NAME(RULE, make_halves)(kind is, const void *restrict p, const void
     }
 }
 
-INLINED void NAME(RULE, move_halves)(kind is, void *restrict p, apply a, const midway *restrict m)
+INLINED void NAME(RULE, move_halves)(kind is, void *restrict p, apply a, const half_way *restrict m)
 {
     INDEPENDENT
-    for (size_t j = 0; j < SLICE; j++)
+    for (size_t j = 0; j < PAIRS; j++)
         MOVE(j, TWO(m->u, 0, j), settles_late(is));
 }
 
@@ -164,18 +165,16 @@ INLINED void NAME(RULE, move_halves)(kind is, void *restrict p, apply a, const m
 INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, word *codes1, apply a, NAME(OF, step) h,
                                 bool all)
 {
-    midway m;
-    for (size_t j = 0; j < PAIRS; j += SLICE) {
-        void *const x = pair_in(is.half_p, p, j);
-        if (all) {
-            ask_pairs(is.half_p, p, j, TO_WRITE);
-            ask_pairs(is.half_g, g, j, TO_READ);
-            ask_words(codes0 + j);
-            WITH_S1(ask_words(codes1 + j));
-        }
-        NAME(RULE, make_halves)(is, x, pair_in(is.half_g, g, j), codes0 + j, STATES > 1 ? codes1 + j : NULL, a, h, &m);
-        NAME(RULE, move_halves)(is, x, a, &m);
+    half_way m;
+    if (all) {
+        ask_soon(g, is.half_g ? 2 : 4, TO_READ);
+        ask_soon(codes0, 2, TO_WRITE);
+        WITH_S1(ask_soon(codes1, 2, TO_WRITE));
     }
+    NAME(RULE, make_halves)(is, p, g, codes0, codes1, a, h, &m);
+    if (all || is.half_p != is.half_g)
+        ask_soon(p, is.half_p ? 2 : 4, TO_WRITE);
+    NAME(RULE, move_halves)(is, p, a, &m);
     if (settles_late(is) && any_nan(is.half_p, p)) {
         if (is.half_p)
             settle(p);
@@ -192,15 +191,15 @@ INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, w
 #define LARGER(q, x, y) larger_of(size_of(x, SQUARES >> q & 1), size_of(y, SQUARES >> q & 1))
 #define WORD(q, x, y, fit) (SQUARES >> q & 1 ? uint8_word(x, y, fit) : int8_word(x, y, fit))
 
-/* most[q] is the largest of state q so far, as an integer. */
+/* most[q] becomes the largest of state q, as an integer. */
 INLINED void NAME(RULE, make_bytes)(kind is, const void *restrict p, const void *restrict g,
                                     const word *restrict codes0, const word *restrict codes1, float scale0,
-                                    float scale1, apply a, NAME(OF, step) h, midway *restrict m, uint32_t *most)
+                                    float scale1, apply a, NAME(OF, step) h, byte_way *restrict m, uint32_t *most)
 {
-    uint32_t most0 = most[0], most1 = most[1];
+    uint32_t most0 = 0, most1 = 0;
     (void)codes1, (void)scale1;
     INDEPENDENT
-    for (size_t j = 0; j < SLICE; j++) {
+    for (size_t j = 0; j < WORDS; j++) {
         const uint32_t w0 = codes0[j], w1 = STATES > 1 ? codes1[j] : 0;
         const pairs n = NAME(RULE, make)(GIVEN(pair_of(j, 0)), TWICE(0, w0, 0, scale0), TWICE(1, w1, 0, scale1), a, h);
         const pairs o = NAME(RULE, make)(GIVEN(pair_of(j, 2)), TWICE(0, w0, 2, scale0), TWICE(1, w1, 2, scale1), a, h);
@@ -213,12 +212,12 @@ INLINED void NAME(RULE, make_bytes)(kind is, const void *restrict p, const void 
     most[0] = most0, most[1] = most1;
 }
 
-INLINED void NAME(RULE, move_bytes)(kind is, void *restrict p, word *restrict codes0, word *restrict codes1, fit fit0,
-                                    fit fit1, apply a, const midway *restrict m)
+INLINED void NAME(RULE, move_bytes)(kind is, void *restrict p, word *restrict codes0, word *restrict codes1, float fit0,
+                                    float fit1, apply a, const byte_way *restrict m)
 {
     (void)codes1, (void)fit1;
     INDEPENDENT
-    for (size_t j = 0; j < SLICE; j++) {
+    for (size_t j = 0; j < WORDS; j++) {
         MOVE(pair_of(j, 0), TWO(m->u, 0, j), false);
         MOVE(pair_of(j, 2), TWO(m->u, 2, j), false);
         codes0[j] = WORD(0, TWO(m->s0, 0, j), TWO(m->s0, 2, j), fit0);
@@ -230,28 +229,19 @@ INLINED void NAME(RULE, move_bytes)(kind is, void *restrict p, word *restrict co
 INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, word *codes1, float *scale0,
                                float *scale1, apply a, NAME(OF, step) h, bool all)
 {
-    midway m[WORDS / SLICE];
-    uint32_t most[2] = {0};
-    fit fit0, fit1 = {0};
-    const float old1 = STATES > 1 ? *scale1 : 0;
-    for (size_t j = 0; j < WORDS; j += SLICE) {
-        if (all) {
-            ask_pairs(is.half_g, g, pair_of(j, 0), TO_READ);
-            ask_pairs(is.half_g, g, pair_of(j, 2), TO_READ);
-            ask_words(codes0 + j);
-            WITH_S1(ask_words(codes1 + j));
-        }
-        NAME(RULE, make_bytes)(is, pair_in(is.half_p, p, j), pair_in(is.half_g, g, j), codes0 + j,
-                               STATES > 1 ? codes1 + j : NULL, *scale0, old1, a, h, &m[j / SLICE], most);
+    byte_way m;
+    uint32_t most[2];
+    float fit0, fit1 = 0;
+    if (all) {
+        ask_soon(g, is.half_g ? 2 : 4, TO_READ);
+        ask_soon(codes0, 1, TO_WRITE);
+        WITH_S1(ask_soon(codes1, 1, TO_WRITE));
     }
+    NAME(RULE, make_bytes)(is, p, g, codes0, codes1, *scale0, STATES > 1 ? *scale1 : 0, a, h, &m, most);
     *scale0 = scale_of(most[0], TOP(0), &fit0);
     WITH_S1(*scale1 = scale_of(most[1], TOP(1), &fit1));
-    for (size_t j = 0; j < WORDS; j += SLICE) {
-        ask_pairs(is.half_p, p, pair_of(j, 0), TO_WRITE);
-        ask_pairs(is.half_p, p, pair_of(j, 2), TO_WRITE);
-        NAME(RULE, move_bytes)(is, pair_in(is.half_p, p, j), codes0 + j, STATES > 1 ? codes1 + j : NULL, fit0, fit1, a,
-                               &m[j / SLICE]);
-    }
+    ask_soon(p, is.half_p ? 2 : 4, TO_WRITE);
+    NAME(RULE, move_bytes)(is, p, codes0, codes1, fit0, fit1, a, &m);
     clear_nan(codes0, *scale0);
     WITH_S1(clear_nan(codes1, *scale1));
 }

@@ -2,7 +2,7 @@
  *
  * Intel's processors run ahead less far than arithmetic needs: asking for every buffer makes rules a seventh faster there. On
  * AMD's it fills the queue of what is on its way, and makes them up to a quarter slower; asking for the parameters alone costs
- * up to a tenth too, but where state has 8 bits, whose loops are short. Others are taken to be like these: python -m
+ * up to a tenth too, but in inlined loops that come to them late (fused.h). Others are taken to be like these: python -m
  * bench.prefetch.
  */
 #include "fastlr.h"

@@ -230,13 +230,13 @@ KAHAN(f16)
     {                                                                                                                  \
         word *restrict words = to;                                                                                     \
         const float *restrict from = numbers;                                                                          \
-        fit f;                                                                                                         \
-        *(float *)beside = scale_of(largest_of(n, from), TOP, &f);                                                     \
+        float fit;                                                                                                     \
+        *(float *)beside = scale_of(largest_of(n, from), TOP, &fit);                                                   \
         (void)chance;                                                                                                  \
         for (size_t j = 0; j < WORDS; j++) {                                                                           \
             const pair x = {from[element_of(j, 0)], from[element_of(j, 1)]};                                           \
             const pair y = {from[element_of(j, 2)], from[element_of(j, 3)]};                                           \
-            words[j] = format##_word(x, y, f);                                                                         \
+            words[j] = format##_word(x, y, fit);                                                                       \
         }                                                                                                              \
         clear_nan(words, *(float *)beside);                                                                            \
     }
