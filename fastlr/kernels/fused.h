@@ -9,9 +9,10 @@
  * bits is narrowed in the second loop, when the largest that its scale goes by is known. Compilers unroll loops of half a
  * quantum wholly, which makes them a twentieth slower.
  *
- * Before each loop they ask for what it needs some quanta later. Parameters, which in most steps the second alone reads, were
- * waited for a third of the time with 8-bit state, and a seventh where they are wider than gradients; all that a quantum has,
- * asked for at once, makes processors stop, which have few lines on their way at a time (python -m bench.storage).
+ * Before each loop they ask for what it needs some quanta later, not for all at once: processors have few lines on their way at a
+ * time. Parameters, which in most steps the second loop alone reads, were waited for up to a quarter of the time; gradients where
+ * state has 8 bits, read at two places a word, up to half of it, since not every processor foresees that (python -m
+ * bench.storage).
  */
 #ifndef NARROW_ACCESS
 #define NARROW_ACCESS
@@ -172,8 +173,7 @@ INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, w
         WITH_S1(ask_soon(codes1, 2, TO_WRITE));
     }
     NAME(RULE, make_halves)(is, p, g, codes0, codes1, a, h, &m);
-    if (all || is.half_p != is.half_g)
-        ask_soon(p, is.half_p ? 2 : 4, TO_WRITE);
+    ask_soon(p, is.half_p ? 2 : 4, TO_WRITE);
     NAME(RULE, move_halves)(is, p, a, &m);
     if (settles_late(is) && any_nan(is.half_p, p)) {
         if (is.half_p)
@@ -232,8 +232,8 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
     byte_way m;
     uint32_t most[2];
     float fit0, fit1 = 0;
+    ask_soon(g, is.half_g ? 2 : 4, TO_READ);
     if (all) {
-        ask_soon(g, is.half_g ? 2 : 4, TO_READ);
         ask_soon(codes0, 1, TO_WRITE);
         WITH_S1(ask_soon(codes1, 1, TO_WRITE));
     }
