@@ -19,16 +19,16 @@
 /* Pairs of a quantum; elements from one quantum to that which is asked for. */
 enum { PAIRS = FASTLR_QUANTUM / 2, SOON = 4 * FASTLR_QUANTUM };
 
-/* Elements 2j and 2j + 1 of parameters or gradients, float32 or bfloat16. Macros: clang takes an access to be independent where
- * the loop itself makes it, and not a function. */
+/* Elements 2j and 2j + 1 of parameters or gradients, float32 or bfloat16; NaN that go to the latter wait for settle(). Macros:
+ * clang takes an access to be independent where the loop itself makes it, and not a function. */
 #define PAIR(half, x, j)                                                                                               \
     (half ? bf16_pair(((const word *)x)[j]) : (pair){((const float *)x)[2 * (j)], ((const float *)x)[2 * (j) + 1]})
 
-#define PUT_PAIR(half, x, j, y, unsettled)                                                                             \
+#define PUT_PAIR(half, x, j, y)                                                                                        \
     do {                                                                                                               \
         const pair put = y;                                                                                            \
         if (half)                                                                                                      \
-            ((word *)x)[j] = halves_of(put, unsettled);                                                                \
+            ((word *)x)[j] = bf16_word_unsettled(put);                                                                 \
         else                                                                                                           \
             ((float *)x)[2 * (j)] = put.a, ((float *)x)[2 * (j) + 1] = put.b;                                          \
     } while (0)
@@ -138,7 +138,7 @@ INLINED pairs NAME(RULE, make)(pair g, pair x, pair t0, pair t1, apply a, NAME(O
 }
 
 #define GIVEN(j) PAIR(is.half_g, g, j), (is.plain ? (pair){0, 0} : PAIR(is.half_p, p, j))
-#define MOVE(j, u, unsettled) PUT_PAIR(is.half_p, p, j, moved_pair(PAIR(is.half_p, p, j), u, a), unsettled)
+#define MOVE(j, u) PUT_PAIR(is.half_p, p, j, moved_pair(PAIR(is.half_p, p, j), u, a))
 
 /* ---- state in bfloat16 ---- */
 
@@ -159,7 +159,7 @@ INLINED void NAME(RULE, move_halves)(kind is, void *restrict p, apply a, const h
 {
     INDEPENDENT
     for (size_t j = 0; j < PAIRS; j++)
-        MOVE(j, TWO(m->u, 0, j), settles_late(is));
+        MOVE(j, TWO(m->u, 0, j));
 }
 
 /* A quantum. */
@@ -218,8 +218,8 @@ INLINED void NAME(RULE, move_bytes)(kind is, void *restrict p, word *restrict co
     (void)codes1, (void)fit1;
     INDEPENDENT
     for (size_t j = 0; j < WORDS; j++) {
-        MOVE(pair_of(j, 0), TWO(m->u, 0, j), false);
-        MOVE(pair_of(j, 2), TWO(m->u, 2, j), false);
+        MOVE(pair_of(j, 0), TWO(m->u, 0, j));
+        MOVE(pair_of(j, 2), TWO(m->u, 2, j));
         codes0[j] = WORD(0, TWO(m->s0, 0, j), TWO(m->s0, 2, j), fit0);
         WITH_S1(codes1[j] = WORD(1, TWO(m->s1, 0, j), TWO(m->s1, 2, j), fit1));
     }
@@ -242,6 +242,8 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
     WITH_S1(*scale1 = scale_of(most[1], TOP(1), &fit1));
     ask_soon(p, is.half_p ? 2 : 4, TO_WRITE);
     NAME(RULE, move_bytes)(is, p, codes0, codes1, fit0, fit1, a, &m);
+    if (is.half_p && any_nan(true, p))
+        settle(p);
     clear_nan(codes0, *scale0);
     WITH_S1(clear_nan(codes1, *scale1));
 }
