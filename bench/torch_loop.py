@@ -199,12 +199,14 @@ def sparse_flat(torch: Any, model: Any) -> Made:
 
 FLOOR = "floor, flattened"  # which trains nothing
 BF16, INT8 = "fastlr, bfloat16 state", "fastlr, int8 state"
-FLAT_BF16 = "fastlr flattened, bfloat16 state"
+FLAT_BF16, FLAT_INT8 = "fastlr flattened, bfloat16 state", "fastlr flattened, int8 state"
+NARROWER = (BF16, INT8, FLAT_BF16, FLAT_INT8)
 
 OPTIMIZERS: dict[str, Callable[[Any, Any], Made]] = {
     FLOOR: floor,
     "fastlr flattened": flat,
     FLAT_BF16: lambda torch, model: flat(torch, model, state_dtype="bfloat16"),
+    FLAT_INT8: lambda torch, model: flat(torch, model, state_dtype="int8"),
     "fastlr": per_tensor,
     BF16: lambda torch, model: per_tensor(torch, model, state_dtype="bfloat16"),
     INT8: lambda torch, model: per_tensor(torch, model, state_dtype="int8"),
@@ -276,7 +278,7 @@ def check(trainers: dict[str, Trainer]) -> None:
     params = {name: t.params() for name, t in trainers.items() if name != FLOOR}
     for name, p in params.items():
         off = (p - params["torch for-loop"]).abs()
-        error, most = (float(off.mean()), NARROW) if name in (BF16, FLAT_BF16, INT8) else (float(off.max()), 1e-5)
+        error, most = (float(off.mean()), NARROW) if name in NARROWER else (float(off.max()), 1e-5)
         if not error <= most:
             raise SystemExit(f"DISAGREES: after {CHECKED} iterations {name} is off torch's for-loop by {error:.3g}")
 
