@@ -138,19 +138,27 @@ def test_elements_before_do_not_know_what_follows(n):
         np.testing.assert_array_equal(shorter[:same], longer[:same])
 
 
+# Options of an optimizer and of its steps: by the inlined loops, and by tiles.
+INLINED: list[tuple[dict[str, float], dict[str, bool]]] = [({}, {}), ({}, {"zero_grads": True}), ({"ema": 0.5}, {})]
+
+
 @pytest.mark.parametrize("case", [c for c in NARROWED if c.id in ("AdamW", "Lion", "SGD-momentum")], ids=str)
 @pytest.mark.parametrize("storage", [s for s in STORAGES if "float16" not in s and s[2] != "float32"], ids="/".join)
 @pytest.mark.parametrize("isa", ISAS)
 def test_loops_with_storage_inlined_do_what_tiles_do(case, storage, isa):
-    """Zeroing the gradients goes by tiles."""
+    """Also where gradients are zeroed. A running mean goes by tiles."""
     _core.use_isa(isa)
     n = 3 * BLOCK + 333
-    p, q = stored(values(n, 1), storage[0]), stored(values(n, 1), storage[0])
-    opts = [build(case, x, lr=0.01, state_dtype=storage[2], dtype="bfloat16", weight_decay=0.1) for x in (p, q)]
+    params = [stored(values(n, 1), storage[0]) for _ in INLINED]
+    options = {"lr": 0.01, "state_dtype": storage[2], "dtype": "bfloat16", "weight_decay": 0.1}
+    opts = [build(case, p, **options, **ways[0]) for p, ways in zip(params, INLINED, strict=True)]
     for step in range(4):
-        for opt, zero in zip(opts, (False, True), strict=True):
-            opt.step(stored(values(n, 2 + step), storage[1]), zero_grads=zero)
-    assert bytes_of(opts[0], [p]) == bytes_of(opts[1], [q])
+        for opt, (_, ways) in zip(opts, INLINED, strict=True):
+            g = stored(values(n, 2 + step), storage[1])
+            opt.step(g, **ways)
+            assert g.any() != ways.get("zero_grads", False)
+    first, *others = [bytes_of(opt, [p])[:2] for opt, p in zip(opts, params, strict=True)]
+    assert all(other == first for other in others)
 
 
 # NaN that rounding would carry out of, others, and infinities; their upper halves
@@ -171,13 +179,14 @@ def test_every_nan_becomes_one(case, storage, isa, weight_decay):
     p[where[0]] = ODD[storage[0]]
     q = p.copy()
     options = {"lr": 0.01, "state_dtype": storage[2], "dtype": "bfloat16", "weight_decay": weight_decay}
-    opts = [build(case, x, **options) for x in (p, q)]
+    opts = [build(case, p, **options), build(case, q, **options, ema=0.5)]
     for step in range(3):
         g = stored(values(n, 2 + step), storage[1])
         g[where[1] + step] = ODD[storage[1]]
-        for opt, zero in zip(opts, (False, True), strict=True):
-            opt.step(g.copy(), zero_grads=zero)
-    for mine, other in [(p, q), *zip(*([x for a in o._entries.values() for x in a] for o in opts), strict=True)]:
+        for opt in opts:
+            opt.step(g)
+    held = ([x for key in opt.states for x in opt._entries[key]] for opt in opts)
+    for mine, other in [(p, q), *zip(*held, strict=True)]:
         np.testing.assert_array_equal(mine, other)
         if mine.dtype == np.uint16:
             assert set(mine[mine & 0x7FFF > 0x7F80]) == {0x7FC0}

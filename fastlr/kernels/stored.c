@@ -126,35 +126,44 @@ static size_t buffers_of(const fastlr_rule *rule, const fastlr_span *span, size_
 enum { BUFFERS = 2 + FASTLR_STATES };
 
 /* Whether the rule has a loop with just this storage inlined. */
-static bool is_fused(const fastlr_rule *rule, const fastlr_stored *x, bool zero)
+static bool is_fused(const fastlr_rule *rule, const fastlr_stored *x)
 {
     const bool half_p = x->p == FASTLR_BF16, half_g = x->g == FASTLR_BF16, scaled = x->scale[0] != NULL;
-    bool same = rule->fused && !zero && !x->ema && !x->copied[0] && !x->copied[1] && x->most == 0 && !x->low;
+    bool same = rule->fused && !x->ema && !x->copied[0] && !x->copied[1] && x->most == 0 && !x->low;
     same = same && (half_p || x->p == FASTLR_OWN) && (half_g || x->g == FASTLR_OWN) && half_g >= half_p;
     for (int j = 0; same && j < rule->states; j++)
         same = scaled ? x->scale[j] != NULL : x->s[j] == FASTLR_BF16;
     return same;
 }
 
-static void sweep_fused(const fastlr_rule *rule, const fastlr_span *span, size_t skip, size_t n)
+/* Elements after which gradients are zeroed, while they are in the first-level cache. */
+enum { TOGETHER = 4 * FASTLR_QUANTUM };
+
+/* n is whole quanta. */
+static void sweep_fused(const fastlr_rule *rule, const fastlr_span *span, size_t skip, size_t n, bool zero)
 {
     const fastlr_stored *x = span->stored;
-    void *s[FASTLR_STATES] = {NULL}, *scale[FASTLR_STATES] = {NULL};
-    for (int j = 0; j < rule->states; j++) {
-        const buffer b = buffer_of(FASTLR_F32, x->s[j], span->s[j], x->scale[j], skip, NULL);
-        s[j] = b.at, scale[j] = b.beside;
+    for (const size_t end = skip + n; skip < end; skip += n) {
+        n = zero && end - skip > TOGETHER ? TOGETHER : end - skip;
+        void *s[FASTLR_STATES] = {NULL}, *scale[FASTLR_STATES] = {NULL};
+        for (int j = 0; j < rule->states; j++) {
+            const buffer b = buffer_of(FASTLR_F32, x->s[j], span->s[j], x->scale[j], skip, NULL);
+            s[j] = b.at, scale[j] = b.beside;
+        }
+        const buffer p = buffer_of(FASTLR_F32, x->p, span->p, NULL, skip, NULL);
+        const buffer g = buffer_of(FASTLR_F32, x->g, span->g, NULL, skip, NULL);
+        rule->fused(n, x->p == FASTLR_BF16, p.at, x->g == FASTLR_BF16, g.at, s, x->scale[0] ? scale : NULL, span->step);
+        if (zero)
+            memset(g.at, 0, n * g.size);
     }
-    const buffer p = buffer_of(FASTLR_F32, x->p, span->p, NULL, skip, NULL);
-    const buffer g = buffer_of(FASTLR_F32, x->g, span->g, NULL, skip, NULL);
-    rule->fused(n, x->p == FASTLR_BF16, p.at, x->g == FASTLR_BF16, g.at, s, x->scale[0] ? scale : NULL, span->step);
 }
 
 void fastlr_sweep_stored(const fastlr_rule *rule, const fastlr_span *span, size_t skip, size_t n, bool zero, size_t k,
                          fastlr_lanes *lanes)
 {
-    if (n >= FASTLR_QUANTUM && is_fused(rule, span->stored, zero)) { /* what is left of the last quantum is a tile */
+    if (n >= FASTLR_QUANTUM && is_fused(rule, span->stored)) { /* what is left of the last quantum is a tile */
         const size_t whole = n - n % FASTLR_QUANTUM;
-        sweep_fused(rule, span, skip, whole);
+        sweep_fused(rule, span, skip, whole, zero);
         skip += whole, k += whole, n -= whole;
     }
     const fastlr_dtype dtype = dtype_of(rule);
