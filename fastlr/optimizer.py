@@ -456,6 +456,10 @@ class Optimizer(_core.Stepper, Saved, ABC):
         grads
             As in `step`; the sums are float32, or for float64 parameters float64. None adds nothing.
 
+        See Also
+        --------
+        discard : Drops the sums.
+
         Examples
         --------
         >>> import fastlr, numpy as np
@@ -477,6 +481,25 @@ class Optimizer(_core.Stepper, Saved, ABC):
             self._plan.accumulate(self._sums, entries)
             self._found = [had or x is not None for had, x in zip(self._found, entries, strict=True)]
             self._summands += 1
+
+    def discard(self) -> None:
+        """Drops the sums of `accumulate`: of batches that are to be forgotten, or that made `step` raise.
+
+        Examples
+        --------
+        >>> import fastlr, numpy as np
+        >>> p = np.zeros(2, np.float32)
+        >>> opt = fastlr.SGD(p, lr=1.0, nonfinite="raise")
+        >>> opt.accumulate(np.float32([np.inf, 1]))
+        >>> opt.discard()
+        >>> opt.accumulate(np.float32([1, 2]))
+        >>> opt.step().step, p
+        (1, array([-1., -2.], dtype=float32))
+        """
+        with self._lock:
+            for total in self._sums or ():
+                total.fill(0)
+            self._summands = 0
 
     def _summed(self) -> list[Array | None]:
         """The sums of `accumulate`, an array an entry."""

@@ -341,6 +341,25 @@ def test_accumulate_checks_before_it_adds():
     assert (opt._structure.arrays[0] == -1).all()
 
 
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_sums_that_made_a_step_raise_can_be_dropped(bad):
+    p = [np.zeros(N, np.float32), np.zeros(3, np.float32)]
+    opt = fastlr.SGD(p, lr=1.0, nonfinite="raise")
+    opt.discard()  # of nothing
+    opt.accumulate([np.full(N, bad, np.float32), np.ones(3, np.float32)])
+    for _ in range(2):
+        with pytest.raises(FloatingPointError):
+            opt.step()
+    opt.discard()
+    with pytest.raises(TypeError, match="grads must be given"):
+        opt.step()
+    opt.accumulate([np.full(N, 2, np.float32), None])
+    opt.accumulate([np.full(N, 4, np.float32), None])
+    opt.step()
+    assert (p[0] == -3).all()
+    assert (p[1] == 0).all()
+
+
 # ---- denormals ------------------------------------------------------------------------------------------------------
 
 
