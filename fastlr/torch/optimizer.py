@@ -7,12 +7,11 @@ rule and dtype, over the tensors where they lie. It is looked over at every step
 from __future__ import annotations
 
 import functools
-import inspect
 import math
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch.optim import optimizer as torch_optimizer
@@ -26,96 +25,29 @@ from fastlr.plain import overrides
 from fastlr.precision import Precision
 from fastlr.storage import expect
 from fastlr.structure import structure_of
+from fastlr.torch.bound import (
+    CARRIED,
+    STEP,
+    Bound,
+    Chosen,
+    Member,
+    Moved,
+    Row,
+    Work,
+    defaults_of,
+    grad_name,
+    is_fixed,
+    over_arrays,
+    plain,
+    table,
+)
 from fastlr.torch.flat import FlatParameter
 from fastlr.torch.layout import HALVES, is_dense, laid_like, refuse, run_of, strides_of
 from fastlr.torch.slots import Kept, check_state
 
-COUNTED, CARRIED, SHARE = range(3)  # see `_core.Tensors`
-STEP: Mapping[str, Any] = {"step": (COUNTED, lambda group: 0.0)}  # of `Row.numbers`
-
 IMPLEMENTATIONS: Mapping[str, Any] = {"foreach": None, "fused": None, "capturable": False, "differentiable": False}
 # Of copies too.
 OPTIONS = ("clip_norm", "nonfinite", "in_backward", "clip_value", "clip_previous", "_precision", "_differentiable")
-
-
-class Row(NamedTuple):
-    """How an optimizer of torch's is one of ours.
-
-    `choose` gives the class for a group. `keys` has torch's name for each of our states, by letter; `numbers` what
-    torch keeps beside them: where it comes from, and its first value, of the group. `whole` are those that it saves as
-    integers. `mean` gives the average that a rule has of a parameter, of its group and state.
-    """
-
-    choose: Callable[[Mapping[str, Any]], type[Rule]]
-    keys: Mapping[str, str]
-    numbers: Mapping[str, tuple[int, Callable[[Mapping[str, Any]], float]]]
-    whole: tuple[str, ...] = ()
-    mean: Callable[[Group, Any, Mapping[str, Any]], Any] | None = None
-
-
-class Chosen(NamedTuple):
-    """What the hyper-parameters of a group come to."""
-
-    cls: type[Rule]
-    group: Group
-    rule: str
-    states: tuple[str, ...]
-    decay: tuple[float, float]
-    maximize: bool
-
-    @property
-    def kind(self) -> tuple[Any, ...]:
-        return self.cls, self.rule, self.states, self.maximize
-
-
-class Member(NamedTuple):
-    name: str
-    group: int
-    p: Any
-    slot: dict[str, Any]
-
-
-class Bound(NamedTuple):
-    """A plan, and where its gradients come from."""
-
-    kind: tuple[Any, ...]
-    plan: _core.Plan
-    tensors: _core.Tensors
-    maximize: bool
-    inputs: Callable[[Sequence[Any], float], Sequence[Any]] | None
-    members: list[Member]
-    sparse: int
-    """The dimensions that a row of a sparse gradient has an index for; 0 where gradients are dense."""
-
-    def step(
-        self, beside: Any, grads: list[Any], scale: float, clip: float, nonfinite: int, then: Callable[[], Any] | None
-    ) -> _core.Report:
-        if self.sparse:
-            return self.plan.step_rows(beside, grads, scale, self.maximize, clip, nonfinite, then)
-        inputs = self.inputs if beside is None else beside
-        return self.plan.step(grads, scale, self.maximize, clip, False, nonfinite, inputs, then)
-
-    def norm(self, rows: Any, grads: list[Any]) -> float:
-        return self.plan.norm_rows(rows, grads) if self.sparse else self.plan.norm(grads)
-
-
-class Moved(Exception):
-    """A gradient is sparse that was dense, or dense that was sparse: bind again."""
-
-
-Work = tuple[Bound, Any, list[Any]]  # a plan; rows, or what else the rule is given, or None; gradients
-
-
-def plain(x: Any) -> Any:
-    """A hyper-parameter as fastlr checks it: torch takes tensors of one element too."""
-    if isinstance(x, torch.Tensor):
-        return x.item()
-    return tuple(map(plain, x)) if isinstance(x, list | tuple) else x
-
-
-def is_fixed(x: Any) -> bool:
-    """Whether nobody can change it in place."""
-    return all(map(is_fixed, x)) if isinstance(x, tuple) else x is None or isinstance(x, float | int | str)
 
 
 class Step(torch.optim.Optimizer):
@@ -922,50 +854,6 @@ def _on_gradient(me: Any, p: Any) -> None:
         optimizer._advance_one(p)
 
 
-class Informed(Step):
-    """Optimizers whose step is given a diagonal of the Hessian beside the gradients."""
-
-    def step(self, closure: Callable[[], Any] | None = None, *, hessian: Sequence[Any] | None = None) -> Any:
-        """As `Step.step`, with a diagonal of the Hessian: see `fastlr.torch.hutchinson`.
-
-        Parameters
-        ----------
-        closure : callable, optional
-            Evaluates the model again and returns the loss.
-        hessian : list of tensors or arrays, optional
-            One like each parameter in all groups, or None for one that has no gradient.
-        """
-        if hessian is None:
-            return super().step(closure)
-        if self.in_backward:
-            raise ValueError("hessian must be None with in_backward: the steps were made before")
-        self._diagonal = self._checked(hessian)
-        try:
-            return super().step(closure)
-        finally:
-            self._diagonal = None
-
-    step.hooked = True  # type: ignore[attr-defined]
-
-    def _checked(self, hessian: Sequence[Any]) -> dict[Any, Any]:
-        """For each parameter an array that lies as it does."""
-        params = [p for group in self.param_groups for p in group["params"]]
-        if not isinstance(hessian, list | tuple) or len(hessian) != len(params):
-            raise ValueError(
-                f"hessian must be a list of {len(params)} tensors like the parameters, got {hessian!r:.80}"
-            )
-        found: dict[Any, Any] = {}
-        for k, (p, given) in enumerate(zip(params, hessian, strict=True)):
-            d = None if given is None else torch.as_tensor(given).detach()
-            if d is not None and (d.shape != p.shape or d.dtype != p.dtype or d.layout is not torch.strided):
-                raise ValueError(
-                    f"hessian[{k}] must be dense, {p.dtype} and of shape {tuple(p.shape)} like its parameter, got "
-                    f"{d.dtype} of shape {tuple(d.shape)}"
-                )
-            found[p] = None if d is None else run_of(d if strides_of(d) == strides_of(p) else laid_like(d, p))
-        return found
-
-
 _with_hooks = torch.optim.Optimizer.profile_hook_step(Step._step)
 
 
@@ -988,12 +876,6 @@ def _hold(optimizer: Any, saved: dict[str, Any]) -> dict[str, Any]:
     return {**saved, "state": state}
 
 
-def table(p: Any, sparse: int) -> tuple[int, ...]:
-    """The shape of a parameter, or as a table with a row for each index that a sparse gradient may have."""
-    shape = tuple(p.shape)
-    return (math.prod(shape[:sparse]), math.prod(shape[sparse:])) if sparse else shape
-
-
 def clamped(g: Any, limit: float) -> Any:
     """A gradient within ± limit: of a sparse one the sum for each row, of a complex one both parts."""
     g = g.detach().coalesce() if g.layout is torch.sparse_coo else g.detach().resolve_conj()
@@ -1002,22 +884,6 @@ def clamped(g: Any, limit: float) -> Any:
     return g
 
 
-def over_arrays(derived: Callable[[Sequence[Any], float], Sequence[Any]]) -> Callable[..., Sequence[Any]]:
-    """A function of arrays as one of tensors."""
-    return lambda grads, scale: derived([None if g is None else g.detach().numpy() for g in grads], scale)
-
-
 def within(limit: float, norm: float) -> float:
     """What brings gradients of a norm to the limit, as torch's `clip_grad_norm_` does; NaN if the norm is."""
     return 1.0 if norm + 1e-6 <= limit else limit / (norm + 1e-6)
-
-
-@functools.cache
-def defaults_of(cls: type[Rule]) -> dict[str, Any]:
-    """The defaults of a rule's hyper-parameters."""
-    own = inspect.signature(cls).parameters
-    return {"lr_scale": 1.0} | {name: own[name].default for name in cls.checks() if name in own}
-
-
-def grad_name(name: str) -> str:
-    return name.replace("params", "grads", 1) if name.startswith("params") else f"the gradient of {name}"

@@ -13,8 +13,10 @@ import fastlr
 from fastlr.custom import Custom
 from fastlr.groups import Group, Piece
 from fastlr.optimizer import Optimizer as Rule
+from fastlr.torch.bound import CARRIED, SHARE, STEP, Row
+from fastlr.torch.informed import Informed
 from fastlr.torch.layout import run_of
-from fastlr.torch.optimizer import CARRIED, IMPLEMENTATIONS, SHARE, STEP, Informed, Row, Step
+from fastlr.torch.optimizer import IMPLEMENTATIONS, Step
 
 MOMENTS = {"m": "exp_avg", "v": "exp_avg_sq"}
 
