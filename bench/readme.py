@@ -1,4 +1,7 @@
-"""`python -m bench.readme`: runs the comparison and writes its table into README.md, between the two markers."""
+"""`python -m bench.readme`: runs the comparison and writes its table into README.md, between two markers.
+
+`python -m bench.storage --readme` writes its own between two others.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from bench import machine
 from bench.cases import Case, show_size
 from bench.compare import Result, parser, render, run, show_time, write_csv
 
-BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 README = Path(__file__).parent.parent / "README.md"
 PEERS = ("torch fused", "torch foreach", "torch for-loop", "torch compile", "deepspeed", "optax jit", "numba", "numpy")
 
@@ -44,22 +46,31 @@ def section(results: Sequence[Result], command: str) -> str:
         f"{table(results)}\n\n"
         f"Median time of a step, {case.dtype}, {case.threads} threads; in brackets the multiple of fastlr's in the "
         "same round (median over the rounds). Every engine was checked against the reference before it was timed.\n"
-        f"{machine.describe()}. Made by `{command}`; how: [bench/METHODOLOGY.md](bench/METHODOLOGY.md).\n"
+        f"{made(command)}"
     )
 
 
-def split(path: Path) -> tuple[str, str]:
-    """What stands before and after the place of the table, markers included."""
-    text = path.read_text(encoding="utf-8")
-    if text.count(BEGIN) != 1 or text.count(END) != 1 or text.index(BEGIN) > text.index(END):
+def markers(name: str) -> tuple[str, str]:
+    return f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+
+
+def split(path: Path, name: str = "bench") -> tuple[str, str]:
+    """What stands before and after the place of a table, markers included."""
+    text, (begin, end) = path.read_text(encoding="utf-8"), markers(name)
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
         raise SystemExit(
-            f"{path} must hold the lines {BEGIN} and {END} once each, in this order; add them for the table"
+            f"{path} must hold the lines {begin} and {end} once each, in this order; add them for the table"
         )
-    return text[: text.index(BEGIN) + len(BEGIN)], text[text.index(END) :]
+    return text[: text.index(begin) + len(begin)], text[text.index(end) :]
 
 
-def rewrite(path: Path, text: str) -> None:
-    head, tail = split(path)
+def made(command: str) -> str:
+    """Where and how a table was measured."""
+    return f"{machine.describe()}. Made by `{command}`; how: [bench/METHODOLOGY.md](bench/METHODOLOGY.md).\n"
+
+
+def rewrite(path: Path, text: str, name: str = "bench") -> None:
+    head, tail = split(path, name)
     path.write_text(f"{head}\n{text}{tail}", encoding="utf-8")
 
 

@@ -12,6 +12,7 @@ import csv
 import gc
 import io
 import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 import torch
 
 import fastlr
-from bench import clock, machine
+from bench import clock, machine, readme
 from bench.cases import Array, parse_size, show_size
 from bench.clock import Times
 from bench.compare import render, show_time
@@ -136,7 +137,11 @@ def check(name: str, param: Array, step: Step, p: Array, g: Array, narrow: bool)
         raise ValueError(f"{name} DISAGREES: off by {error.mean():.3g} on average, {allowed.mean():.3g} is allowed")
 
 
-def storages(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> None:
+COLUMNS = ("storage", "median", "bytes", "GB/s", "x faster than torch", "of floor")
+
+
+def storages(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> list[tuple[str, ...]]:
+    """The rows of the table that it prints."""
     p, g = data(n)
     steps: dict[str, Step] = {}
     nbytes: dict[str, float] = {}
@@ -175,7 +180,7 @@ def storages(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> None:
             )
         )
     print(f"\nAdamW, {show_size(n)} elements, parameters/gradients/state, {rounds} rounds\n")
-    print(render(("storage", "median", "bytes", "GB/s", "x faster than torch", "of floor"), table))
+    print(render(COLUMNS, table))
     if (peer := "bitsandbytes AdamW8bit") in times:
         print(f"{peer} takes {times[peer].over(times['float32/bfloat16/int8']):.0f} times as long as f32/bf16/int8")
     if (peer := "deepspeed bfloat16") in times:
@@ -184,6 +189,17 @@ def storages(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> None:
     for name, why in excuses.items():
         print(f"{name}: {why}")
     raw += [("storage", n, name, k, ns) for name, t in times.items() for k, ns in enumerate(t.samples)]
+    return table
+
+
+def section(table: Sequence[tuple[str, ...]], n: int, threads: int, command: str) -> str:
+    """What README.md has of it."""
+    return (
+        f"{render(COLUMNS, table, markdown=True)}\n\n"
+        f"Median time of AdamW's step, parameters/gradients/state, {show_size(n)} elements, {threads} threads; bytes "
+        "moved for an element; how many times as fast as torch's fused float32 in the same round (median over the "
+        f"rounds). All were checked against float64 before they were timed.\n{readme.made(command)}"
+    )
 
 
 def chain(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> None:
@@ -290,7 +306,10 @@ def run(a: argparse.Namespace) -> list[tuple[Any, ...]]:
     print(machine.describe())
     raw: list[tuple[Any, ...]] = []
     if "storages" in a.parts:
-        storages(a.size, a.rounds, raw)
+        table = storages(a.size, a.rounds, raw)
+        if a.readme:
+            command = " ".join(["python -m bench.storage", *sys.argv[1:]])
+            readme.rewrite(a.readme, section(table, a.size, a.threads, command), "storage")
         gc.collect()
     if "chain" in a.parts:
         for n in (a.size, 1 << 20):
@@ -313,7 +332,10 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help="which, of " + ", ".join(PARTS))
     parser.add_argument("--csv", type=Path, help="append raw samples to this file")
     parser.add_argument("--record", action="store_true", help="write what is printed to bench/record/, too")
+    parser.add_argument("--readme", type=Path, nargs="?", const=readme.README, help="write the first table there")
     a = parser.parse_args()
+    if a.readme:
+        readme.split(a.readme, "storage")  # fails before the minutes of measuring, not after
     limit_threads(a.threads)
     fastlr.set_num_threads(a.threads)
     torch.set_num_threads(a.threads)

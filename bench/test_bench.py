@@ -184,14 +184,15 @@ def test_data_repeats_after_a_prime_and_moves_every_element():
 
 def test_readme_is_rewritten_between_the_markers_only(tmp_path):
     path = tmp_path / "README.md"
-    path.write_text(f"head\n{readme.BEGIN}\nold\n{readme.END}\ntail\n")
+    begin, end = readme.markers("bench")
+    path.write_text(f"head\n{begin}\nold\n{end}\ntail\n")
     result = compare.Result(Case("adamw", 1000))
     result.times = {"fastlr": Times([2e3]), "floor": Times([1e3]), "torch fused": Times([60e3])}
     result.excuses = {"deepspeed": "DISAGREES: off by 3 times the tolerance"}
     readme.rewrite(path, readme.section([result], "python -m bench.readme"))
     text = path.read_text()
-    assert text.startswith(f"head\n{readme.BEGIN}\n|")
-    assert text.endswith(f"\n{readme.END}\ntail\n")
+    assert text.startswith(f"head\n{begin}\n|")
+    assert text.endswith(f"\n{end}\ntail\n")
     assert "old" not in text
     assert "| 2.00 us |" in text
     assert "60.0 us (30.0x)" in text
@@ -281,9 +282,13 @@ def test_quality_that_is_missed_is_the_status(monkeypatch, capsys):
     assert "state int8" in capsys.readouterr().out
 
 
-def test_steps_in_fewer_bits_are_checked_and_timed(monkeypatch, capsys):
+def test_steps_in_fewer_bits_are_checked_and_timed(monkeypatch, capsys, tmp_path):
     pytest.importorskip("torch")
     from bench import storage
+
+    path = tmp_path / "README.md"
+    begin, end = readme.markers("storage")
+    path.write_text(f"head\n{begin}\nold\n{end}\ntail\n")
 
     def missing(*arguments):
         raise ImportError("left out")  # compiles for a minute
@@ -292,7 +297,7 @@ def test_steps_in_fewer_bits_are_checked_and_timed(monkeypatch, capsys):
     monkeypatch.setattr(storage, "CHECKED", 5000)
     monkeypatch.setattr(storage, "transformer", lambda: [300, 5000, 1])
     monkeypatch.setattr(storage, "SMALL", [50] * 20)
-    monkeypatch.setattr(sys, "argv", ["storage", "--size", "8Ki", "--rounds", "1"])
+    monkeypatch.setattr(sys, "argv", ["storage", "--size", "8Ki", "--rounds", "1", "--readme", str(path)])
     storage.main()
     text = capsys.readouterr().out
     for row in [*map("/".join, storage.STORAGES), "torch fused float32"]:
@@ -303,6 +308,14 @@ def test_steps_in_fewer_bits_are_checked_and_timed(monkeypatch, capsys):
     assert "3 tensors" in text
     assert "20 tensors" in text
     assert "gradients of 1e-41" in text
+    written = path.read_text()
+    assert written.startswith(f"head\n{begin}\n| storage ")
+    assert written.endswith(f"\n{end}\ntail\n")
+    assert all(f"\n| {'/'.join(s)} " in written for s in storage.STORAGES)
+    assert "AdamW's step, parameters/gradients/state, 8Ki elements" in written
+    path.write_text("no markers")
+    with pytest.raises(SystemExit, match="must hold the lines <!-- storage:begin --> and"):
+        storage.main()
 
 
 def test_storage_that_is_wrong_gets_no_time():
