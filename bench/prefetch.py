@@ -1,7 +1,7 @@
 """`python -m bench.prefetch`: what asking for buffers before they are needed is worth on this processor.
 
-Loops ask for every buffer that they go over, or for none: `kernels/prefetch.c` chooses by the
-processor's maker. Both are timed in the same rounds, on copies whose bits must agree.
+Loops ask for every buffer that they go over, for what inlined ones come to late, or for next to nothing:
+`kernels/prefetch.c` chooses by the processor. All are timed in the same rounds, on copies whose bits must agree.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ RULES: dict[str, tuple[type[fastlr.Optimizer], dict[str, Any]]] = {
 }
 
 
-def stepper(optimizer: fastlr.Optimizer, grads: np.ndarray, every: bool) -> Callable[[], object]:
+def stepper(optimizer: fastlr.Optimizer, grads: np.ndarray, asking: str) -> Callable[[], object]:
     def step() -> None:
-        _core.ask_for_all(every)
+        _core.ask(asking)
         optimizer.step(grads)
 
     return step
@@ -40,19 +40,27 @@ def stepper(optimizer: fastlr.Optimizer, grads: np.ndarray, every: bool) -> Call
 
 def measure(name: str, n: int, rounds: int) -> tuple[str, ...]:
     data, (cls, hyper) = Data.of(Case("adamw", n)), RULES[name]
-    first, second, grads = (allocate(n, np.float32) for _ in range(3))
-    first[:], second[:], grads[:] = data.p, data.p, data.g
+    grads, *copies = (allocate(n, np.float32) for _ in range(1 + len(_core.ASKINGS)))
+    grads[:] = data.g
+    for copy in copies:
+        copy[:] = data.p
     steps = {
-        label: stepper(cls(copy, lr=1e-3, **hyper), grads, every)
-        for label, copy, every in (("every buffer", first, True), ("none", second, False))
+        asking: stepper(cls(copy, lr=1e-3, **hyper), grads, asking)
+        for asking, copy in zip(_core.ASKINGS, copies, strict=True)
     }
     for _ in range(3):
         for step in steps.values():
             step()
-    np.testing.assert_array_equal(first, second)
+    for copy in copies[1:]:
+        np.testing.assert_array_equal(copy, copies[0])
     times = clock.interleave(steps, rounds)
-    every, some = times["every buffer"], times["none"]
-    return name, show_size(n), show_time(every.median), show_time(some.median), f"{some.over(every):.2f}"
+    little, *more = (times[asking] for asking in _core.ASKINGS)
+    return (
+        name,
+        show_size(n),
+        *(show_time(t.median) for t in (little, *more)),
+        *(f"{t.over(little):.2f}" for t in more),
+    )
 
 
 def main() -> None:
@@ -61,14 +69,14 @@ def main() -> None:
     parser.add_argument("--sizes", type=lambda x: [parse_size(s) for s in x.split(",")], default="100Ki,1Mi,48Mi")
     parser.add_argument("--rounds", type=int, default=11)
     a = parser.parse_args()
-    chosen = _core.asks_for_all()
+    chosen = _core.asks()
     print(machine.describe())
-    print(f"here loops ask for {'every buffer' if chosen else 'none, or with 8-bit state the parameters'}")
+    print(f"here loops ask for: {chosen}")
     try:
         table = [measure(name, n, a.rounds) for name in a.rules for n in a.sizes]
     finally:
-        _core.ask_for_all(chosen)
-    print(render(("rule", "elements", "every buffer", "none", "none / every"), table))
+        _core.ask(chosen)
+    print(render(("rule", "elements", *_core.ASKINGS, *(f"{x} / little" for x in _core.ASKINGS[1:])), table))
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 import fastlr
-from bench import clock, code_cost, codes, compare, engines, kept, quality, readme
+from bench import clock, code_cost, codes, compare, engines, kept, prefetch, quality, readme
 from bench.cases import RULES, Case, Data, parse_size
 from bench.check import FACTORS, OF_PATH, excess, norm_error, verify
 from bench.clock import Times
 from bench.engines.base import Engine
 from bench.engines.ours import Fastlr
+from fastlr import _core
 
 pytest.importorskip("pytest_benchmark")
 
@@ -180,6 +181,16 @@ def test_data_repeats_after_a_prime_and_moves_every_element():
     assert np.abs(data.g).min() >= 0.1
     assert math.isclose(sum(FACTORS), 0.75)
     np.testing.assert_array_equal(data.g, -data.minus_g)
+
+
+def test_what_asking_ahead_is_worth_is_timed(monkeypatch, capsys):
+    was = _core.asks()
+    monkeypatch.setattr(sys, "argv", ["prefetch", "SGD", "AdamW, int8 state", "--sizes", "8Ki", "--rounds", "1"])
+    prefetch.main()
+    text = capsys.readouterr().out
+    assert f"\nhere loops ask for: {was}\n" in text
+    assert all(name in text for name in ("SGD", "AdamW, int8 state", "late / little", "all / little"))
+    assert _core.asks() == was
 
 
 def test_readme_is_rewritten_between_the_markers_only(tmp_path):

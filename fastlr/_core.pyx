@@ -124,8 +124,12 @@ cdef extern from "fastlr.h" nogil:
     bint fastlr_isa_runs(int n)
     int fastlr_isa()
     void fastlr_use_isa(int n)
-    bint fastlr_asks_for_all()
-    void fastlr_ask_for_all(bint all)
+    ctypedef enum fastlr_asking:
+        FASTLR_ASK_LITTLE
+        FASTLR_ASK_LATE
+        FASTLR_ASK_ALL
+    fastlr_asking fastlr_asks()
+    void fastlr_ask(fastlr_asking asks)
     const fastlr_rule *fastlr_find(const char *name, fastlr_dtype)
     void fastlr_lay(fastlr_span *, size_t spans)
     size_t fastlr_blocks(const fastlr_span *, size_t spans)
@@ -245,14 +249,17 @@ def use_isa(str name):
     raise ValueError(f"unknown or unsupported instruction set {name!r}; see isas()")
 
 
-def asks_for_all():
-    """Whether loops ask for every buffer before they need it, or for next to nothing."""
-    return bool(fastlr_asks_for_all())
+ASKINGS = ("little", "late", "all")
 
 
-def ask_for_all(bint all):
-    """Switches the whole process; no result depends on it."""
-    fastlr_ask_for_all(all)
+def asks():
+    """What loops ask for before they need it: next to nothing, what inlined ones come to late too, or every buffer."""
+    return ASKINGS[<int>fastlr_asks()]
+
+
+def ask(str asking):
+    """Switches the whole process to one of `ASKINGS`; no result depends on it."""
+    fastlr_ask(<fastlr_asking><int>ASKINGS.index(asking))
 
 
 def rule_info(str name):

@@ -48,11 +48,11 @@ both_types = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=lamb
 @pytest.fixture(autouse=True)
 def machine():
     """What a test sets for the process, it does not leave behind."""
-    isa, threads, ahead = _core.isa(), _core.get_threads(), _core.asks_for_all()
+    isa, threads, ahead = _core.isa(), _core.get_threads(), _core.asks()
     yield
     _core.use_isa(isa)
     _core.set_threads(threads)
-    _core.ask_for_all(ahead)
+    _core.ask(ahead)
 
 
 def use(isa, threads):
@@ -263,9 +263,10 @@ def test_instruction_set_threads_and_prefetching_may_change_between_steps(case, 
     start, gradients = data(dtype, case.scope)
     p = start.copy()
     opt = case.build(p, lr=lr(case), weight_decay=0.1)
-    for isa, threads, g in zip(reversed([*ISAS, *ISAS, *ISAS]), (7, 2, 3)[: steps(case)], gradients, strict=False):
+    ways = zip(reversed([*ISAS, *ISAS, *ISAS]), (7, 2, 3)[: steps(case)], _core.ASKINGS, gradients, strict=False)
+    for isa, threads, asking, g in ways:
         use(isa, threads)
-        _core.ask_for_all(not _core.asks_for_all())
+        _core.ask(asking)
         opt.step(g, grad_scale=0.7)
     expected = baseline_first(case, dtype, 0.1, MOST)
     np.testing.assert_array_equal(p, expected["p"])

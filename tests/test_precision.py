@@ -43,10 +43,11 @@ ADAMW = next(case for case in CASES if case.id == "AdamW")
 
 @pytest.fixture(autouse=True)
 def machine():
-    isa, threads = _core.isa(), _core.get_threads()
+    isa, threads, asking = _core.isa(), _core.get_threads(), _core.asks()
     yield
     _core.use_isa(isa)
     _core.set_threads(threads)
+    _core.ask(asking)
 
 
 def build(case, params, **options):
@@ -146,14 +147,15 @@ INLINED: list[tuple[dict[str, float], dict[str, bool]]] = [({}, {}), ({}, {"zero
 @pytest.mark.parametrize("storage", [s for s in STORAGES if "float16" not in s and s[2] != "float32"], ids="/".join)
 @pytest.mark.parametrize("isa", ISAS)
 def test_loops_with_storage_inlined_do_what_tiles_do(case, storage, isa):
-    """Also where gradients are zeroed. A running mean goes by tiles."""
+    """Also where gradients are zeroed, and whatever is asked for ahead. A running mean goes by tiles."""
     _core.use_isa(isa)
     n = 3 * BLOCK + 333
     params = [stored(values(n, 1), storage[0]) for _ in INLINED]
     options = {"lr": 0.01, "state_dtype": storage[2], "dtype": "bfloat16", "weight_decay": 0.1}
     opts = [build(case, p, **options, **ways[0]) for p, ways in zip(params, INLINED, strict=True)]
     for step in range(4):
-        for opt, (_, ways) in zip(opts, INLINED, strict=True):
+        for k, (opt, (_, ways)) in enumerate(zip(opts, INLINED, strict=True)):
+            _core.ask(_core.ASKINGS[(step + k) % 3])
             g = stored(values(n, 2 + step), storage[1])
             opt.step(g, **ways)
             assert g.any() != ways.get("zero_grads", False)

@@ -154,11 +154,14 @@ const char *fastlr_rule_name(int n);
 /* The kernel for a rule in the instruction set in use, or NULL. */
 const fastlr_rule *fastlr_find(const char *name, fastlr_dtype);
 
-/* ---- prefetch.c: whether loops ask ahead for all that they go over, or for next to nothing; no result depends on it ---- */
+/* ---- prefetch.c: what loops ask for ahead; no result depends on it ---- */
 
-/* By the processor's maker, until fastlr_ask_for_all() says otherwise. */
-bool fastlr_asks_for_all(void);
-void fastlr_ask_for_all(bool);
+/* Next to nothing; what inlined loops come to late too; all that loops go over. */
+typedef enum { FASTLR_ASK_LITTLE, FASTLR_ASK_LATE, FASTLR_ASK_ALL } fastlr_asking;
+
+/* By the processor, until fastlr_ask() says otherwise. */
+fastlr_asking fastlr_asks(void);
+void fastlr_ask(fastlr_asking);
 
 /* ---- run.c: whole steps over many spans, on the pool's threads ---- */
 

@@ -10,7 +10,7 @@
  * quantum wholly, which makes them a twentieth slower.
  *
  * Before each loop they ask for what it needs some quanta later, not for all at once: processors have few lines on their way at a
- * time. Parameters, which in most steps the second loop alone reads, were waited for up to a quarter of the time; gradients where
+ * time, and not all gain by it (prefetch.c). Parameters, which in most steps the second loop alone reads, were waited for up to a quarter of the time; gradients where
  * state has 8 bits, read at two places a word, up to half of it, since not every processor foresees that (python -m
  * bench.storage).
  */
@@ -164,16 +164,17 @@ INLINED void NAME(RULE, move_halves)(kind is, void *restrict p, apply a, const h
 
 /* A quantum. */
 INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, word *codes1, apply a, NAME(OF, step) h,
-                                bool all)
+                                fastlr_asking asks)
 {
     half_way m;
-    if (all) {
+    if (asks == FASTLR_ASK_ALL) {
         ask_soon(g, is.half_g ? 2 : 4, TO_READ);
         ask_soon(codes0, 2, TO_WRITE);
         WITH_S1(ask_soon(codes1, 2, TO_WRITE));
     }
     NAME(RULE, make_halves)(is, p, g, codes0, codes1, a, h, &m);
-    ask_soon(p, is.half_p ? 2 : 4, TO_WRITE);
+    if (asks >= FASTLR_ASK_LATE)
+        ask_soon(p, is.half_p ? 2 : 4, TO_WRITE);
     NAME(RULE, move_halves)(is, p, a, &m);
     if (settles_late(is) && any_nan(is.half_p, p)) {
         if (is.half_p)
@@ -227,13 +228,13 @@ INLINED void NAME(RULE, move_bytes)(kind is, void *restrict p, word *restrict co
 
 /* A quantum. */
 INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, word *codes1, float *scale0,
-                               float *scale1, apply a, NAME(OF, step) h, bool all)
+                               float *scale1, apply a, NAME(OF, step) h, fastlr_asking asks)
 {
     byte_way m;
     uint32_t most[2];
     float fit0, fit1 = 0;
     ask_soon(g, is.half_g ? 2 : 4, TO_READ);
-    if (all) {
+    if (asks == FASTLR_ASK_ALL) {
         ask_soon(codes0, 1, TO_WRITE);
         WITH_S1(ask_soon(codes1, 1, TO_WRITE));
     }
@@ -252,7 +253,7 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
 
 /* n is whole quanta. */
 INLINED void NAME(RULE, run)(size_t n, kind is, void *p, const void *g, void *const *s, void *const *scale, apply a,
-                             NAME(OF, step) h, bool all)
+                             NAME(OF, step) h, fastlr_asking asks)
 {
     for (size_t k = 0; k < n / FASTLR_QUANTUM; k++) {
         void *const x = pair_in(is.half_p, p, k * PAIRS);
@@ -260,9 +261,9 @@ INLINED void NAME(RULE, run)(size_t n, kind is, void *p, const void *g, void *co
         word *const codes0 = s[0], *const codes1 = STATES > 1 ? s[1] : NULL;
         if (scale)
             NAME(RULE, bytes)(is, x, d, codes0 + k * WORDS, STATES > 1 ? codes1 + k * WORDS : NULL,
-                              (float *)scale[0] + k, STATES > 1 ? (float *)scale[1] + k : NULL, a, h, all);
+                              (float *)scale[0] + k, STATES > 1 ? (float *)scale[1] + k : NULL, a, h, asks);
         else
-            NAME(RULE, halves)(is, x, d, codes0 + k * PAIRS, STATES > 1 ? codes1 + k * PAIRS : NULL, a, h, all);
+            NAME(RULE, halves)(is, x, d, codes0 + k * PAIRS, STATES > 1 ? codes1 + k * PAIRS : NULL, a, h, asks);
     }
 }
 
@@ -275,9 +276,9 @@ static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const
 #define FUSE(half_p, half_g)                                                                                           \
     do {                                                                                                               \
         if (b.a.l2 == 0 && b.a.scale == 1)                                                                             \
-            NAME(RULE, run)(n, (kind){half_p, half_g, true}, p, g, s, scale, plain, b.h, b.all);                       \
+            NAME(RULE, run)(n, (kind){half_p, half_g, true}, p, g, s, scale, plain, b.h, b.asks);                      \
         else                                                                                                           \
-            NAME(RULE, run)(n, (kind){half_p, half_g, false}, p, g, s, scale, b.a, b.h, b.all);                        \
+            NAME(RULE, run)(n, (kind){half_p, half_g, false}, p, g, s, scale, b.a, b.h, b.asks);                       \
     } while (0)
     if (half_p)
         FUSE(true, true); /* narrower parameters than gradients go by stored.c */

@@ -1,32 +1,51 @@
 /* What loops ask for before they need it.
  *
  * Intel's processors run ahead less far than arithmetic needs: asking for every buffer makes rules a seventh faster there. On
- * AMD's it fills the queue of what is on its way, and makes them up to a quarter slower; asking for the parameters alone costs
- * up to a tenth too, but in inlined loops that come to them late (fused.h). Others are taken to be like these: python -m
- * bench.prefetch.
+ * AMD's it fills the queue of what is on its way, and makes them up to a quarter slower. Inlined loops (fused.h) come to the
+ * parameters late: with state in bfloat16 asking for these alone takes a tenth to a quarter off the time on Zen 5, and on Zen 4
+ * adds up to a tenth. Others are taken to be like that: python -m bench.prefetch.
  */
 #include "fastlr.h"
 
 #include <stdatomic.h>
-
-static atomic_int for_all = -1;
-
-bool fastlr_asks_for_all(void)
-{
-    int all = atomic_load_explicit(&for_all, memory_order_relaxed);
-    if (all < 0) {
 #ifdef __x86_64__
-        __builtin_cpu_init();
-        all = __builtin_cpu_is("intel") != 0;
-#else
-        all = 0;
+#include <cpuid.h>
 #endif
-        fastlr_ask_for_all(all);
-    }
-    return all;
+
+static atomic_int asking = -1;
+
+#ifdef __x86_64__
+/* As manufacturers number them: 25 is Zen 3 and 4, 26 Zen 5. */
+static unsigned family(void)
+{
+    unsigned a = 0, b, c, d;
+    (void)__get_cpuid(1, &a, &b, &c, &d);
+    const unsigned base = a >> 8 & 15;
+    return base == 15 ? base + (a >> 20 & 255) : base;
+}
+#endif
+
+static fastlr_asking suited(void)
+{
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    if (__builtin_cpu_is("intel"))
+        return FASTLR_ASK_ALL;
+    if (__builtin_cpu_is("amd") && family() >= 26)
+        return FASTLR_ASK_LATE;
+#endif
+    return FASTLR_ASK_LITTLE;
 }
 
-void fastlr_ask_for_all(bool all)
+fastlr_asking fastlr_asks(void)
 {
-    atomic_store_explicit(&for_all, all, memory_order_relaxed);
+    int asks = atomic_load_explicit(&asking, memory_order_relaxed);
+    if (asks < 0)
+        fastlr_ask(asks = (int)suited());
+    return (fastlr_asking)asks;
+}
+
+void fastlr_ask(fastlr_asking asks)
+{
+    atomic_store_explicit(&asking, (int)asks, memory_order_relaxed);
 }

@@ -132,7 +132,8 @@
 typedef struct {
     apply a;
     NAME(OF, step) h;
-    bool fresh, all; /* whether it is the parameter's first step, and whether loops ask for all buffers */
+    bool fresh; /* whether it is the parameter's first step */
+    fastlr_asking asks;
 } NAME(RULE, block);
 
 static bool NAME(RULE, prepare)(const fastlr_hyper *o, int64_t t, const fastlr_sums *sums, double *carry,
@@ -155,7 +156,7 @@ static bool NAME(RULE, prepare)(const fastlr_hyper *o, int64_t t, const fastlr_s
         x.rate /= share(sums->sum[0], sums->n);
 #endif
     const apply a = {(real)o->scale, (real)o->l2, (real)x.rate, (real)x.decay};
-    *(NAME(RULE, block) *)step = (NAME(RULE, block)){a, h, t == 1, fastlr_asks_for_all()};
+    *(NAME(RULE, block) *)step = (NAME(RULE, block)){a, h, t == 1, fastlr_asks()};
     for (int k = 0; sums && k < SURVEY; k++)
         meant |= !isfinite(sums->sum[k]);
     return (is_finite(a.scale) || o->scale != o->scale) && is_finite(a.l2) &&
@@ -254,7 +255,8 @@ static void NAME(RULE, sweep)(size_t n, void *p, void *g, void *const *s, const 
                               fastlr_lanes *lanes)
 {
     const NAME(RULE, block) b = *(const NAME(RULE, block) *)step;
-#define LOOP(zero, fresh) NAME(RULE, loop)(n, p, g, POINTERS(s), b.a, b.h, zero, fresh, b.all, k, lanes)
+#define LOOP(zero, fresh)                                                                                              \
+    NAME(RULE, loop)(n, p, g, POINTERS(s), b.a, b.h, zero, fresh, b.asks == FASTLR_ASK_ALL, k, lanes)
     if ((ORIGINS || STARTED) && b.fresh && zero)
         LOOP(true, true);
     else if ((ORIGINS || STARTED) && b.fresh)
