@@ -46,7 +46,7 @@ def section(results: Sequence[Result], command: str) -> str:
         f"{table(results)}\n\n"
         f"Median time of a step, {case.dtype}, {case.threads} threads; in brackets the multiple of fastlr's in the "
         "same round (median over the rounds). Every engine was checked against the reference before it was timed.\n"
-        f"{made(command)}"
+        + made(command)
     )
 
 

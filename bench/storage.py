@@ -335,6 +335,8 @@ def main() -> None:
     parser.add_argument("--readme", type=Path, nargs="?", const=readme.README, help="write the first table there")
     a = parser.parse_args()
     if a.readme:
+        if "storages" not in a.parts:
+            parser.error("--readme writes the table of storages, which --parts must have then")
         readme.split(a.readme, "storage")  # fails before the minutes of measuring, not after
     limit_threads(a.threads)
     fastlr.set_num_threads(a.threads)

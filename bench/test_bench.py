@@ -327,6 +327,10 @@ def test_steps_in_fewer_bits_are_checked_and_timed(monkeypatch, capsys, tmp_path
     path.write_text("no markers")
     with pytest.raises(SystemExit, match="must hold the lines <!-- storage:begin --> and"):
         storage.main()
+    monkeypatch.setattr(sys, "argv", ["storage", "--parts", "chain", "--readme", str(path)])
+    with pytest.raises(SystemExit, match="2"):
+        storage.main()
+    assert "--readme writes the table of storages" in capsys.readouterr().err
 
 
 def test_storage_that_is_wrong_gets_no_time():

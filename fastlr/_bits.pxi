@@ -1,4 +1,4 @@
-# Included by _core.pyx: numbers in fewer bits, for Python.
+# Included by _core.pyx: how state of 8 bits is laid out, and numbers in fewer bits as Python converts them.
 
 cdef enum:
     LEAST_PACKED = 4096  # elements: what is shorter stays float32

@@ -1349,6 +1349,8 @@ include "_plans.pxi"
 include "_stepper.pxi"
 
 
+# ---- what the parts share -------------------------------------------------------------------------------------------
+
 cdef fastlr_format by_chance(fastlr_format format) noexcept:
     return FASTLR_BF16_BY_CHANCE if format == FASTLR_BF16 else FASTLR_F16_BY_CHANCE if format == FASTLR_F16 else format
 

@@ -156,7 +156,7 @@ const fastlr_rule *fastlr_find(const char *name, fastlr_dtype);
 
 /* ---- prefetch.c: what loops ask for ahead; no result depends on it ---- */
 
-/* Next to nothing; what inlined loops come to late too; all that loops go over. */
+/* Next to nothing; the parameters too, where inlined loops come to them late; all that loops go over. */
 typedef enum { FASTLR_ASK_LITTLE, FASTLR_ASK_LATE, FASTLR_ASK_ALL } fastlr_asking;
 
 /* By the processor, until fastlr_ask() says otherwise. */

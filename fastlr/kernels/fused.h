@@ -10,9 +10,9 @@
  * quantum wholly, which makes them a twentieth slower.
  *
  * Before each loop they ask for what it needs some quanta later, not for all at once: processors have few lines on their way at a
- * time, and not all gain by it (prefetch.c). Parameters, which in most steps the second loop alone reads, were waited for up to a quarter of the time; gradients where
- * state has 8 bits, read at two places a word, up to half of it, since not every processor foresees that (python -m
- * bench.storage).
+ * time, and not all gain by it (prefetch.c). Parameters, which in most steps the second loop alone reads, were waited for up to a
+ * quarter of the time; gradients where state has 8 bits, read at two places a word, up to half of it, since not every processor
+ * foresees that (python -m bench.storage).
  */
 #ifndef NARROW_ACCESS
 #define NARROW_ACCESS
@@ -95,10 +95,16 @@ INLINED uint32_t size_of(pair x, bool square)
     return larger_of(word_of(x.a) & kept, word_of(x.b) & kept);
 }
 
+/* Bytes of a parameter or gradient. */
+INLINED size_t width_of(bool half)
+{
+    return half ? 2 : 4;
+}
+
 /* Pair j of parameters or gradients. */
 INLINED void *pair_in(bool half, const void *x, size_t j)
 {
-    return (char *)x + j * (half ? 4 : 8);
+    return (char *)x + 2 * j * width_of(half);
 }
 
 /* Whether any parameter of a quantum is NaN. */
@@ -114,7 +120,7 @@ static __attribute__((noinline)) void settle(word *codes)
         codes[j] = bf16_word(bf16_pair(codes[j]));
 }
 
-/* Ask for a quantum of parameters or gradients, or of state, so many bytes an element. */
+/* Asks for a quantum that comes SOON, of parameters, gradients or state: so many bytes an element. */
 INLINED void ask_soon(const void *x, size_t each, fastlr_use use)
 {
     ask(x, (ptrdiff_t)(SOON * each), FASTLR_QUANTUM * each, use);
@@ -168,13 +174,13 @@ INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, w
 {
     half_way m;
     if (asks == FASTLR_ASK_ALL) {
-        ask_soon(g, is.half_g ? 2 : 4, TO_READ);
+        ask_soon(g, width_of(is.half_g), TO_READ);
         ask_soon(codes0, 2, TO_WRITE);
         WITH_S1(ask_soon(codes1, 2, TO_WRITE));
     }
     NAME(RULE, make_halves)(is, p, g, codes0, codes1, a, h, &m);
     if (asks >= FASTLR_ASK_LATE)
-        ask_soon(p, is.half_p ? 2 : 4, TO_WRITE);
+        ask_soon(p, width_of(is.half_p), TO_WRITE);
     NAME(RULE, move_halves)(is, p, a, &m);
     if (settles_late(is) && any_nan(is.half_p, p)) {
         if (is.half_p)
@@ -233,7 +239,7 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
     byte_way m;
     uint32_t most[2];
     float fit0, fit1 = 0;
-    ask_soon(g, is.half_g ? 2 : 4, TO_READ);
+    ask_soon(g, width_of(is.half_g), TO_READ);
     if (asks == FASTLR_ASK_ALL) {
         ask_soon(codes0, 1, TO_WRITE);
         WITH_S1(ask_soon(codes1, 1, TO_WRITE));
@@ -241,7 +247,7 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
     NAME(RULE, make_bytes)(is, p, g, codes0, codes1, *scale0, STATES > 1 ? *scale1 : 0, a, h, &m, most);
     *scale0 = scale_of(most[0], TOP(0), &fit0);
     WITH_S1(*scale1 = scale_of(most[1], TOP(1), &fit1));
-    ask_soon(p, is.half_p ? 2 : 4, TO_WRITE);
+    ask_soon(p, width_of(is.half_p), TO_WRITE);
     NAME(RULE, move_bytes)(is, p, codes0, codes1, fit0, fit1, a, &m);
     if (is.half_p && any_nan(true, p))
         settle(p);

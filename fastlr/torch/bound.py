@@ -1,4 +1,4 @@
-"""What a plan is made for: the tensors of one kind, what their groups come to, and where gradients come from."""
+"""How an optimizer of torch's is one of ours, and what a plan is made for: tensors, groups, gradients."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Informed(Step):
         finally:
             self._diagonal = None
 
-    step.hooked = True  # type: ignore[attr-defined]
+    step.hooked = True  # type: ignore[attr-defined]  # or torch wraps it, and hooks run twice
 
     def _checked(self, hessian: Sequence[Any]) -> dict[Any, Any]:
         """For each parameter an array that lies as it does."""

@@ -509,7 +509,7 @@ class Step(torch.optim.Optimizer):
             return self._step(closure)
         return _with_hooks(*args)
 
-    step.hooked = True  # type: ignore[attr-defined]
+    step.hooked = True  # type: ignore[attr-defined]  # or torch wraps it, which `_with_hooks` does
 
     def _step(self, closure: Callable[[], Any] | None = None) -> Any:
         loss = None
