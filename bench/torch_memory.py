@@ -2,7 +2,7 @@
 
 Each trains the same model, alone in a process of its own: AdamW of torch, fused; of fastlr; of fastlr in backward.
 *tensors* is what the tensors made within one iteration, gradients and activations, had at once, by torch's own account.
-*process* is the peak of the whole process, which has what malloc keeps of freed tensors: glibc's keeps most below 32 MiB,
+*process* is the peak of the whole process, which has what malloc keeps of freed ones: glibc's keeps most below 32 MiB,
 in holes where the next may not fit, unless `MALLOC_MMAP_THRESHOLD_` in the environment says from where on not to.
 """
 
