@@ -7,6 +7,7 @@
  *     SQUARES   which states are never negative, a bit each: stored in 8 bits they have another code (store.h)
  *     PRECISE   which states stay float32 whatever they are asked to be: sums, means of parameters, what is subtracted
  *     FUSED     storage in fewer bits has a loop of its own: fused.h; where a new state is NaN, so is the new parameter
+ *     BELOW     beside it: u is the first state over RULE_below(), of the second
  *     STARTS    the first state begins as the parameter is before its first step
  *     ORIGIN    RULE() takes one more state after these, only read: the parameter as it was before its first step
  *     INPUT     RULE() takes one more array after the states, only read: a diagonal of the Hessian
@@ -346,6 +347,7 @@ static const fastlr_rule NAME(RULE, rule) = {
 #undef STATES
 #undef SQUARES
 #undef FUSED
+#undef BELOW
 #undef PRECISE
 #undef STARTS
 #undef STARTED

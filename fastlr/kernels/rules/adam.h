@@ -21,17 +21,23 @@ PER_STEP adam_step adam_at(const adam_hyper *o, int64_t t, pace *x)
     return (adam_step){(real)(1 - o->b1), (real)(1 - o->b2), positive(o->hat != 0 ? o->eps : o->eps * sqrt(c2))};
 }
 
+PER_ELEMENT real adam_below(real v, adam_step h)
+{
+    return root(v) + h.eps;
+}
+
 PER_ELEMENT out adam(real g, real m, real v, adam_step h)
 {
     m = average(m, g, h.a1);
     v = average(v, square(g), h.a2);
-    return (out){.u = m / (root(v) + h.eps), .s0 = m, .s1 = v};
+    return (out){.u = m / adam_below(v, h), .s0 = m, .s1 = v};
 }
 
 #define RULE adam
 #define STATES 2
 #define SQUARES 2
 #define FUSED
+#define BELOW
 #include "../sweep.h"
 
 #define RULE adam_cautious
