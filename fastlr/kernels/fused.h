@@ -5,21 +5,26 @@
  * take turns, and here they overlap (python -m bench.storage). Elements are taken by twos, as bfloat16 lie in words.
  *
  * Two loops, a quantum at a time: the first makes the new state and the direction, and leaves in float32 in the nearest cache what
- * the second needs, which moves the parameters. So roots and divisions have nothing wait for them but a store. State in 8
- * bits is narrowed in the second loop, when the largest that its scale goes by is known; there the first state is at hand in
- * float32, and what it is divided BELOW by left in place of the direction: roots in one loop and divisions in the other take
- * a tenth of the time less where they share a unit that is busy for longer than all others. Compilers unroll loops of half
- * a quantum wholly, which makes them a twentieth slower.
+ * the second needs, which moves the parameters. State in 8 bits is narrowed in the second loop, when the largest that its scale
+ * goes by is known; there the first state is at hand in float32, and what it is divided BELOW by left in place of the direction:
+ * roots in one loop and divisions in the other take a tenth of the time less where they share a unit that is busy for longer than
+ * all others. State in bfloat16 needs no second loop, nor has one where there are registers for all that a single one holds;
+ * with 16 it takes a seventh longer.
  *
- * Before each loop they ask for what it needs some quanta later, not for all at once: processors have few lines on their way at a
- * time, and not all gain by it (prefetch.c). Parameters, which in most steps the second loop alone reads, were waited for up to a
- * quarter of the time; gradients where state has 8 bits, read at two places a word, up to half of it, since not every processor
- * foresees that (python -m bench.storage).
+ * Before a loop they ask for what it needs some quanta later: processors have few lines on their way at a time, and not all gain by
+ * it (prefetch.c). A single loop asks a slice at a time, since a quantum's lines at once are more than that, and takes a tenth
+ * less time in memory; loops of 8 bits would be a tenth slower in the cache, so short. Parameters, which in most steps
+ * the second loop alone reads, were waited for up to a quarter of the time; gradients where state has 8 bits, read at two
+ * places a word, up to half of it, since not every processor foresees that (python -m bench.storage).
  */
 #ifndef NARROW_ACCESS
 #define NARROW_ACCESS
-/* Pairs of a quantum; elements from one quantum to that which is asked for. */
-enum { PAIRS = FASTLR_QUANTUM / 2, SOON = 4 * FASTLR_QUANTUM };
+#ifndef REGISTERS
+#define REGISTERS 16
+#endif
+/* Whether state in bfloat16 takes one loop; pairs of a quantum, and of what its loop asks for at once; elements from what is at
+ * hand to what is asked for. */
+enum { ONCE = REGISTERS > 16, PAIRS = FASTLR_QUANTUM / 2, SLICE = ONCE ? 32 : PAIRS, SOON = 4 * FASTLR_QUANTUM };
 
 /* Elements 2j and 2j + 1 of parameters or gradients, float32 or bfloat16; NaN that go to the latter wait for settle(). Macros:
  * clang takes an access to be independent where the loop itself makes it, and not a function. */
@@ -49,11 +54,12 @@ typedef struct {
 #define PUT_TWO(x, k, j, y) (x[k][j] = (y).a, x[(k) + 1][j] = (y).b)
 #define PUT_FOUR(x, j, y, z) (PUT_TWO(x, 0, j, y), PUT_TWO(x, 2, j, z))
 
-/* Compilers lose sight of `restrict` in what is inlined, and there are more buffers than they would compare at run time. */
+/* Compilers lose sight of `restrict` in what is inlined, and there are more buffers than they would compare at run time. gcc would
+ * unroll short ones wholly, which makes them a twentieth slower. */
 #ifdef __clang__
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
-#define INDEPENDENT _Pragma("GCC ivdep")
+#define INDEPENDENT _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
 #endif
 
 /* Constants of a loop: whether parameters and gradients are bfloat16; whether the rule sees the gradient as it is, not scaled and
@@ -122,10 +128,10 @@ static __attribute__((noinline)) void settle(word *codes)
         codes[j] = bf16_word(bf16_pair(codes[j]));
 }
 
-/* Asks for a quantum that comes SOON, of parameters, gradients or state: so many bytes an element. */
-INLINED void ask_soon(const void *x, size_t each, fastlr_use use)
+/* Asks for n elements that come SOON, of parameters, gradients or state: so many bytes each. */
+INLINED void ask_soon(const void *x, size_t n, size_t each, fastlr_use use)
 {
-    ask(x, (ptrdiff_t)(SOON * each), FASTLR_QUANTUM * each, use);
+    ask(x, (ptrdiff_t)(SOON * each), n * each, use);
 }
 #endif
 
@@ -166,16 +172,29 @@ INLINED pair NAME(RULE, direction)(pair s0, pair u)
 
 /* ---- state in bfloat16 ---- */
 
-INLINED void NAME(RULE, make_halves)(kind is, const void *restrict p, const void *restrict g, word *restrict codes0,
-                                     word *restrict codes1, apply a, NAME(OF, step) h, half_way *restrict m)
+INLINED void NAME(RULE, make_halves)(kind is, void *restrict p, const void *restrict g, word *restrict codes0,
+                                     word *restrict codes1, apply a, NAME(OF, step) h, half_way *restrict m,
+                                     fastlr_asking asks)
 {
-    INDEPENDENT
-    for (size_t j = 0; j < PAIRS; j++) {
-        const pair t0 = bf16_pair(codes0[j]), t1 = bf16_pair(STATES > 1 ? codes1[j] : 0);
-        const pairs n = NAME(RULE, make)(GIVEN(j), t0, t1, a, h, false);
-        codes0[j] = halves_of(n.s0, settles_late(is));
-        WITH_S1(codes1[j] = halves_of(n.s1, settles_late(is)));
-        PUT_TWO(m->u, 0, j, n.u);
+    for (size_t first = 0; first < PAIRS; first += SLICE) {
+        if (asks == FASTLR_ASK_ALL) {
+            ask_soon(pair_in(is.half_g, g, first), 2 * SLICE, width_of(is.half_g), TO_READ);
+            ask_soon(codes0 + first, 2 * SLICE, 2, TO_WRITE);
+            WITH_S1(ask_soon(codes1 + first, 2 * SLICE, 2, TO_WRITE));
+        }
+        if (ONCE && asks >= FASTLR_ASK_LATE)
+            ask_soon(pair_in(is.half_p, p, first), 2 * SLICE, width_of(is.half_p), TO_WRITE);
+        INDEPENDENT
+        for (size_t j = first; j < first + SLICE; j++) {
+            const pair t0 = bf16_pair(codes0[j]), t1 = bf16_pair(STATES > 1 ? codes1[j] : 0);
+            const pairs n = NAME(RULE, make)(GIVEN(j), t0, t1, a, h, false);
+            codes0[j] = halves_of(n.s0, settles_late(is));
+            WITH_S1(codes1[j] = halves_of(n.s1, settles_late(is)));
+            if (ONCE)
+                MOVE(j, n.u);
+            else
+                PUT_TWO(m->u, 0, j, n.u);
+        }
     }
 }
 
@@ -191,15 +210,12 @@ INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, w
                                 fastlr_asking asks)
 {
     half_way m;
-    if (asks == FASTLR_ASK_ALL) {
-        ask_soon(g, width_of(is.half_g), TO_READ);
-        ask_soon(codes0, 2, TO_WRITE);
-        WITH_S1(ask_soon(codes1, 2, TO_WRITE));
+    NAME(RULE, make_halves)(is, p, g, codes0, codes1, a, h, &m, asks);
+    if (!ONCE) {
+        if (asks >= FASTLR_ASK_LATE)
+            ask_soon(p, FASTLR_QUANTUM, width_of(is.half_p), TO_WRITE);
+        NAME(RULE, move_halves)(is, p, a, &m);
     }
-    NAME(RULE, make_halves)(is, p, g, codes0, codes1, a, h, &m);
-    if (asks >= FASTLR_ASK_LATE)
-        ask_soon(p, width_of(is.half_p), TO_WRITE);
-    NAME(RULE, move_halves)(is, p, a, &m);
     if (settles_late(is) && any_nan(is.half_p, p)) {
         if (is.half_p)
             settle(p);
@@ -260,15 +276,15 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
     byte_way m;
     uint32_t most[2];
     float fit0, fit1 = 0;
-    ask_soon(g, width_of(is.half_g), TO_READ);
+    ask_soon(g, FASTLR_QUANTUM, width_of(is.half_g), TO_READ);
     if (asks == FASTLR_ASK_ALL) {
-        ask_soon(codes0, 1, TO_WRITE);
-        WITH_S1(ask_soon(codes1, 1, TO_WRITE));
+        ask_soon(codes0, FASTLR_QUANTUM, 1, TO_WRITE);
+        WITH_S1(ask_soon(codes1, FASTLR_QUANTUM, 1, TO_WRITE));
     }
     NAME(RULE, make_bytes)(is, p, g, codes0, codes1, *scale0, STATES > 1 ? *scale1 : 0, a, h, &m, most);
     *scale0 = scale_of(most[0], TOP(0), &fit0);
     WITH_S1(*scale1 = scale_of(most[1], TOP(1), &fit1));
-    ask_soon(p, width_of(is.half_p), TO_WRITE);
+    ask_soon(p, FASTLR_QUANTUM, width_of(is.half_p), TO_WRITE);
     NAME(RULE, move_bytes)(is, p, codes0, codes1, fit0, fit1, a, &m);
     if (is.half_p && any_nan(true, p))
         settle(p);

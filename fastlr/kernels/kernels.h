@@ -6,6 +6,7 @@
  *     BITS    the unsigned integer of its size
  *     TARGET  the instruction set as the compiler spells it; undefined for the compiler's own default
  *     TABLE   the name of the table it defines
+ *     REGISTERS how many vectors it holds, where these are more than 16
  * and, where size counts more than speed,
  *     COMPACT for target_begin.h
  * All else is static, so that no function compiled for one instruction set can be linked into another.

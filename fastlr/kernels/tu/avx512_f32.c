@@ -2,6 +2,7 @@
 #define REAL float
 #define FLOATS
 #define BITS uint32_t
+#define REGISTERS 32
 #define TARGET "avx512f,avx512bw,avx512dq,avx512vl"
 #define TABLE fastlr_avx512_f32
 #include "../kernels.h"
