@@ -53,6 +53,11 @@ class Loops(NamedTuple):
     units: str = "tu/*.c"
     sums: bool = False  # which are double
     wider: bool = False  # in registers of several sizes, where numbers of fewer bits are widened
+    few: bool = False  # only where REGISTERS are not said to be more
+
+    def made(self, unit: pathlib.Path) -> bool:
+        """Whether a unit has them."""
+        return unit.match(self.units) and not (self.few and "#define REGISTERS" in unit.read_text())
 
     def found(self, cc: str, unit: pathlib.Path, report: list[Remark]) -> int:
         """The remarks of a unit that are of these loops, of the instruction set's full width."""
@@ -114,9 +119,10 @@ def loops_of(rule: str, given: str) -> list[Loops]:
     trailed = "TRAIL" in given  # by lanes; others by strides, and what is left
     found = [Loops(rule, f"sweep-{rule}.h", (2 if trailed else 4) + surveyed, sums=surveyed or trailed)]
     if "FUSED" in given:  # three pairs of parameters and gradients, plain ones and others
-        lines = enumerate((KERNELS / "fused.h").read_text().splitlines(), 1)
-        marked = [k + 1 for k, x in lines if x.strip() == "INDEPENDENT"]
-        found += [Loops(f"{rule} fused:{k}", f"fused-{rule}.h", 6, k, units="tu/*_f32.c", wider=True) for k in marked]
+        lines = (KERNELS / "fused.h").read_text().splitlines()
+        marked = [(k, x) for k, x in enumerate(lines[1:], 2) if lines[k - 2].strip() == "INDEPENDENT"]
+        own = functools.partial(Loops, file=f"fused-{rule}.h", least=6, units="tu/*_f32.c", wider=True)
+        found += [own(f"{rule} fused:{k}", line=k, few="!ONCE" in x) for k, x in marked]
     return found
 
 
@@ -168,10 +174,11 @@ def main() -> int:
         fill_table(some, kernels)
         compiled = dict.fromkeys(unit for loops in expected for unit in sorted(kernels.glob(loops.units)))
         reports = dict(zip(compiled, pool.map(lambda unit: remarks(cc, kernels, unit), compiled), strict=True))
+        places = [[unit for unit in reports if loops.made(unit)] for loops in expected]
 
     failed = 0
-    for loops in expected:
-        found = {unit.stem: loops.found(cc, unit, reports[unit]) for unit in reports if unit.match(loops.units)}
+    for loops, units in zip(expected, places, strict=True):
+        found = {unit.stem: loops.found(cc, unit, reports[unit]) for unit in units}
         good = min(found.values()) >= loops.least
         cells = "   ".join(f"{unit} {count}" for unit, count in found.items())
         print(f"{loops.name:26} {cells}{'' if good else f'   of {loops.least}'}")
