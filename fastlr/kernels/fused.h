@@ -22,9 +22,9 @@
 #ifndef REGISTERS
 #define REGISTERS 16
 #endif
-/* Whether state in bfloat16 takes one loop; pairs of a quantum, and of what its loop asks for at once; elements from what is at
- * hand to what is asked for. */
-enum { ONCE = REGISTERS > 16, PAIRS = FASTLR_QUANTUM / 2, SLICE = ONCE ? 32 : PAIRS, SOON = 4 * FASTLR_QUANTUM };
+/* Whether state in bfloat16 takes one loop; pairs of a quantum, and of what its loop asks for at once: a line of each state;
+ * elements from what is at hand to what is asked for. */
+enum { ONCE = REGISTERS > 16, PAIRS = FASTLR_QUANTUM / 2, SLICE = ONCE ? 16 : PAIRS, SOON = 4 * FASTLR_QUANTUM };
 
 /* Elements 2j and 2j + 1 of parameters or gradients, float32 or bfloat16; NaN that go to the latter wait for settle(). Macros:
  * clang takes an access to be independent where the loop itself makes it, and not a function. */
@@ -192,7 +192,8 @@ INLINED void NAME(RULE, make_halves)(kind is, void *restrict p, const void *rest
         if (ONCE && asks >= FASTLR_ASK_LATE)
             ask_soon(pair_in(is.half_p, p, first), 2 * SLICE, width_of(is.half_p), TO_WRITE);
         INDEPENDENT
-        for (size_t j = first; j < first + SLICE; j++) {
+        for (size_t i = 0; i < SLICE; i++) {
+            const size_t j = first + i;
             const pair t0 = bf16_pair(codes0[j]), t1 = bf16_pair(STATES > 1 ? codes1[j] : 0);
             const pairs n = NAME(RULE, make)(GIVEN(j), t0, t1, a, h, false);
             codes0[j] = halves_of(n.s0, settles_late(is));
