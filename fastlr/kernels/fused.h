@@ -13,9 +13,9 @@
  *
  * Before a loop they ask for what it needs some quanta later: processors have few lines on their way at a time, and not all gain by
  * it (prefetch.c). A single loop asks a slice at a time, since a quantum's lines at once are more than that, and takes a tenth
- * less time in memory; loops of 8 bits would be a tenth slower in the cache, so short. Parameters, which in most steps
- * the second loop alone reads, were waited for up to a quarter of the time; gradients where state has 8 bits, read at two
- * places a word, up to half of it, since not every processor foresees that (python -m bench.storage).
+ * less time in memory; loops of 8 bits gain nothing there, and in slices are a twentieth slower in the cache. Parameters, which in
+ * most steps the second loop alone reads, were waited for up to a quarter of the time; gradients where state has 8 bits,
+ * read at two places a word, up to half of it, since not every processor foresees that (python -m bench.storage).
  */
 #ifndef NARROW_ACCESS
 #define NARROW_ACCESS
@@ -54,12 +54,11 @@ typedef struct {
 #define PUT_TWO(x, k, j, y) (x[k][j] = (y).a, x[(k) + 1][j] = (y).b)
 #define PUT_FOUR(x, j, y, z) (PUT_TWO(x, 0, j, y), PUT_TWO(x, 2, j, z))
 
-/* Compilers lose sight of `restrict` in what is inlined, and there are more buffers than they would compare at run time. gcc would
- * unroll short ones wholly, which makes them a twentieth slower. */
+/* Compilers lose sight of `restrict` in what is inlined, and there are more buffers than they would compare at run time. */
 #ifdef __clang__
 #define INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
-#define INDEPENDENT _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
+#define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
 /* Constants of a loop: whether parameters and gradients are bfloat16; whether the rule sees the gradient as it is, not scaled and
