@@ -194,6 +194,31 @@ def test_every_nan_becomes_one(case, storage, isa, weight_decay):
             assert set(mine[mine & 0x7FFF > 0x7F80]) == {0x7FC0}
 
 
+@pytest.mark.parametrize("case", [c for c in NARROWED if c.id in ("AdamW", "Lion", "SGD-momentum")], ids=str)
+@pytest.mark.parametrize("storage", [s for s in STORAGES if s[1] == "bfloat16" and s[2] != "float32"], ids="/".join)
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("place", [BLOCK, BLOCK + 255])
+def test_one_nan_among_small_numbers_is_found(case, storage, isa, place):
+    """In either half of a word, where loops look at all of a quantum at once: a parameter, a gradient, and both."""
+    _core.use_isa(isa)
+    for odd_p, odd_g in [(True, False), (False, True), (True, True)]:
+        p, g = (stored(values(2 * BLOCK, k, 0.01), half) for k, half in zip((1, 2), storage[:2], strict=True))
+        if odd_p:
+            p[place] = ODD[storage[0]][1]
+        if odd_g:
+            g[place] = ODD[storage[1]][1]
+        q = p.copy()
+        options = {"lr": 0.01, "state_dtype": storage[2], "dtype": "bfloat16"}
+        opts = [build(case, p, **options), build(case, q, **options, ema=0.5)]
+        for opt in opts:
+            opt.step(g)
+        held = ([x for key in opt.states for x in opt._entries[key]] for opt in opts)
+        for mine, other in [(p, q), *zip(*held, strict=True)]:
+            np.testing.assert_array_equal(mine, other)
+            if mine.dtype == np.uint16:
+                assert set(mine[mine & 0x7FFF > 0x7F80]) <= {0x7FC0}
+
+
 # ---- what each storage is -------------------------------------------------------------------------------------------
 
 
