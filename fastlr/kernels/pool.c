@@ -8,7 +8,8 @@
  *  - A worker looks for the next call for SPIN_NS before it sleeps: waking one costs more than most steps take. So a call
  *    wakes workers only if it is large, or if the last call was so near that more will follow; else the caller does its
  *    work alone.
- *  - Where the process has an OpenMP team that may be awake, a call that comes after other work asks that first: team.c.
+ *  - Where the process has an OpenMP team that may be awake, a call that comes after other work asks that first, and so do those
+ *    that come soon after it: the team's threads keep the processors for milliseconds. See team.c.
  *  - After fork() the child has no workers and starts its own.
  *
  * One call at a time holds `busy`. It writes the job, opens the gate and moves `epoch`. A worker may enter while the gate
@@ -59,7 +60,8 @@ static struct {
     atomic_int gate; /* OPEN + the number of workers inside */
     atomic_int asleep;
     atomic_flag busy;
-    atomic_llong last; /* when the last call ended */
+    bool lent;         /* whether a team of OpenMP's did the last call */
+    atomic_llong last; /* when that ended */
     atomic_int workers;
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -288,7 +290,9 @@ void fastlr_parallel(size_t count, int threads, fastlr_task task, void *ctx)
         if (!atomic_exchange(&registered, true))
             pthread_atfork(NULL, NULL, child_after_fork);
         share_out(count, threads, task, ctx);
-        if (ready || near || !fastlr_join_team(threads, atomic_load(&pool.workers), lend))
+        const bool ours = ready || (near && !pool.lent);
+        pool.lent = !ours && fastlr_join_team(threads, atomic_load(&pool.workers), lend);
+        if (!pool.lent)
             run_with_workers(threads - 1);
         atomic_flag_clear_explicit(&pool.busy, memory_order_release);
     } else {
