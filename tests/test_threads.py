@@ -259,6 +259,31 @@ def test_the_pool_sleeps_when_there_is_nothing_to_do():
         assert time.process_time() - before < 0.05
 
 
+def test_torchs_threads_do_all_passes_of_a_step():
+    """Ours would be woken beside them, while they spin on the processors."""
+    pytest.importorskip("torch")
+    step_after_torch()
+
+
+@in_a_fresh_process
+def step_after_torch():
+    import torch
+
+    if not os.path.isdir("/proc/self/task") or not torch.backends.openmp.is_available():
+        return
+    torch.set_num_threads(2)
+    with fastlr.num_threads(2):
+        x, p = torch.ones(1 << 20), data(n=1 << 22)
+        opt = fastlr.AdamW(p)
+        x.add_(1)  # torch's threads are there now
+        before = len(os.listdir("/proc/self/task"))
+        for step in range(5):
+            x.add_(1)
+            time.sleep(0.001)
+            opt.step(data(step, p.size), clip_norm=1.0)
+        assert len(os.listdir("/proc/self/task")) == before
+
+
 def test_results_do_not_depend_on_the_denormal_mode_of_a_worker():
     """torch.set_flush_denormal is for the calling thread: the pool's threads take the mode over for the call."""
     torch = pytest.importorskip("torch")
