@@ -523,7 +523,6 @@ def test_grad_scaler(name):
     assert_close(a, b, 2e-5 if name == "Adafactor" else 5e-6)
 
 
-@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
 @pytest.mark.parametrize(("name", "tolerance"), [("Muon", 5e-3), ("SparseAdam", 2e-6)])
 def test_grad_scaler_of_the_rules_apart(name, tolerance):
     a, b = pair(name, (6, 4), (3, 5), lr=0.01)
@@ -757,7 +756,6 @@ def sparse_models(name, dtype):
     return made
 
 
-@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")  # by torch's own optimizers
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("name", SPARSE)
 def test_sparse_gradients(name, dtype):
@@ -854,7 +852,6 @@ def test_rules_of_rows_refuse_dense_gradients(name):
     assert not opt.state
 
 
-@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
 def test_sparse_and_dense_in_turn():
     (p,) = parameters((20, 3))
     opt, (q,) = ours.Adagrad([p], lr=0.1), parameters((20, 3))
@@ -871,7 +868,6 @@ def test_sparse_and_dense_in_turn():
     assert_close(theirs, opt)
 
 
-@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
 @pytest.mark.parametrize("name", SPARSE)
 @pytest.mark.parametrize(("shape", "dims"), [((30,), 1), ((20, 3), 2), ((9, 2, 5), 1), ((9, 2, 5), 2), ((4, 3, 2), 3)])
 def test_sparse_gradients_of_any_shape(name, shape, dims):
@@ -896,7 +892,6 @@ def test_sparse_gradients_of_any_shape(name, shape, dims):
             )
 
 
-@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")
 @pytest.mark.parametrize("options", [{}, {"nesterov": True}, {"dampening": 0.5}, {"maximize": True}])
 def test_sparse_gradients_with_momentum(options):
     """Which in torch too goes on where there is no gradient; its checkpoints have it as a sparse tensor."""

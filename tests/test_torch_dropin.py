@@ -182,7 +182,6 @@ def iterate(x, coefficients, steps, eps):
     return y.T if len(x) > len(x.T) else y
 
 
-@pytest.mark.filterwarnings("ignore:Sparse invariant checks are implicitly disabled")  # by torch's own
 @pytest.mark.parametrize("dtype", BOUND)
 def test_sparse_adam_agrees_with_torch(dtype):
     """Of a table of which each batch looks up some rows, twice some of them; SGD moves the layer after it."""
