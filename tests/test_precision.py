@@ -139,11 +139,14 @@ def test_elements_before_do_not_know_what_follows(n):
         np.testing.assert_array_equal(shorter[:same], longer[:same])
 
 
+every_inlined = pytest.mark.parametrize(
+    "case", [c for c in NARROWED if c.id in ("AdamW", "Lion", "SGD-momentum")], ids=str
+)
 # Options of an optimizer and of its steps: by the inlined loops, and by tiles.
 INLINED: list[tuple[dict[str, float], dict[str, bool]]] = [({}, {}), ({}, {"zero_grads": True}), ({"ema": 0.5}, {})]
 
 
-@pytest.mark.parametrize("case", [c for c in NARROWED if c.id in ("AdamW", "Lion", "SGD-momentum")], ids=str)
+@every_inlined
 @pytest.mark.parametrize("storage", [s for s in STORAGES if "float16" not in s and s[2] != "float32"], ids="/".join)
 @pytest.mark.parametrize("isa", ISAS)
 def test_loops_with_storage_inlined_do_what_tiles_do(case, storage, isa):
@@ -163,12 +166,27 @@ def test_loops_with_storage_inlined_do_what_tiles_do(case, storage, isa):
     assert all(other == first for other in others)
 
 
+def held_alike(params, opts):
+    """The parameters and states of the first of two optimizers, which the other must hold too."""
+    first, second = (
+        [p, *(x for key in opt.states for x in opt._entries[key])] for p, opt in zip(params, opts, strict=True)
+    )
+    for mine, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    return first
+
+
+def nans_of(halves):
+    """The bfloat16 NaN that are among them, as bits."""
+    return set(halves[halves & 0x7FFF > 0x7F80])
+
+
 # NaN that rounding would carry out of, others, and infinities; their upper halves
 ODD_BITS = np.uint32([0x7FFFFFFF, 0xFFFFFFFF, 0x7FFF0000, 0xFFFF0000, 0x7FC00000, 0xFFC00000, 0x7F800000, 0xFF800000])
 ODD = {"float32": np.tile(ODD_BITS.view(np.float32), 20), "bfloat16": np.tile((ODD_BITS >> 16).astype(np.uint16), 20)}
 
 
-@pytest.mark.parametrize("case", [c for c in NARROWED if c.id in ("AdamW", "Lion", "SGD-momentum")], ids=str)
+@every_inlined
 @pytest.mark.parametrize("storage", [s for s in STORAGES if "float16" not in s and s[2] != "float32"], ids="/".join)
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("weight_decay", [0, 0.1])
@@ -187,14 +205,12 @@ def test_every_nan_becomes_one(case, storage, isa, weight_decay):
         g[where[1] + step] = ODD[storage[1]]
         for opt in opts:
             opt.step(g)
-    held = ([x for key in opt.states for x in opt._entries[key]] for opt in opts)
-    for mine, other in [(p, q), *zip(*held, strict=True)]:
-        np.testing.assert_array_equal(mine, other)
-        if mine.dtype == np.uint16:
-            assert set(mine[mine & 0x7FFF > 0x7F80]) == {0x7FC0}
+    for held in held_alike([p, q], opts):
+        if held.dtype == np.uint16:
+            assert nans_of(held) == {0x7FC0}
 
 
-@pytest.mark.parametrize("case", [c for c in NARROWED if c.id in ("AdamW", "Lion", "SGD-momentum")], ids=str)
+@every_inlined
 @pytest.mark.parametrize("storage", [s for s in STORAGES if s[1] == "bfloat16" and s[2] != "float32"], ids="/".join)
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("place", [BLOCK, BLOCK + 255])
@@ -212,11 +228,9 @@ def test_one_nan_among_small_numbers_is_found(case, storage, isa, place):
         opts = [build(case, p, **options), build(case, q, **options, ema=0.5)]
         for opt in opts:
             opt.step(g)
-        held = ([x for key in opt.states for x in opt._entries[key]] for opt in opts)
-        for mine, other in [(p, q), *zip(*held, strict=True)]:
-            np.testing.assert_array_equal(mine, other)
-            if mine.dtype == np.uint16:
-                assert set(mine[mine & 0x7FFF > 0x7F80]) <= {0x7FC0}
+        for held in held_alike([p, q], opts):
+            if held.dtype == np.uint16:
+                assert nans_of(held) <= {0x7FC0}
 
 
 # ---- what each storage is -------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ class Loops(NamedTuple):
     units: str = "tu/*.c"
     sums: bool = False  # which are double
     wider: bool = False  # in registers of several sizes, where numbers of fewer bits are widened
-    few: bool = False  # only where REGISTERS are not said to be more
+    few: bool = False  # where no more REGISTERS are defined: marked !ONCE in fused.h
 
     def made(self, unit: pathlib.Path) -> bool:
         """Whether a unit has them."""

@@ -208,7 +208,7 @@ INLINED void NAME(RULE, make_halves)(kind is, void *restrict p, const void *rest
 INLINED void NAME(RULE, move_halves)(kind is, void *restrict p, apply a, const half_way *restrict m)
 {
     INDEPENDENT
-    for (size_t j = 0; j < PAIRS; j++) /* !ONCE */
+    for (size_t j = 0; j < PAIRS; j++) /* !ONCE: for tools/vectorised.py */
         MOVE(j, TWO(m->u, 0, j));
 }
 
