@@ -4,12 +4,11 @@
  * stored.c does the same for any rule and storage, a tile at a time, and gives the same bits; but there arithmetic and memory
  * take turns, and here they overlap (python -m bench.storage). Elements are taken by twos, as bfloat16 lie in words.
  *
- * Two loops, a quantum at a time: the first makes the new state and the direction, and leaves in float32 in the nearest cache what
- * the second needs, which moves the parameters. State in 8 bits is narrowed in the second loop, when the largest that its scale
- * goes by is known; there the first state is at hand in float32, and what it is divided BELOW by left in place of the direction:
- * roots in one loop and divisions in the other take a tenth of the time less where they share a unit that is busy for longer than
- * all others. State in bfloat16 needs no second loop, nor has one where there are registers for all that a single one holds;
- * with 16 it takes a seventh longer.
+ * Two loops, a quantum at a time: the first makes the new state, and leaves in float32 in the nearest cache what the second needs,
+ * which moves the parameters: the direction, or where that is a quotient BELOW, the first state and what it is divided by. For roots
+ * and divisions share a unit that is busy for longer than all others, and in a loop each they take a tenth to a twentieth of the
+ * time less. State in 8 bits is narrowed in the second loop, when the largest that its scale goes by is known. State in bfloat16
+ * needs no second loop, nor has one where there are registers for all that a single one holds; with 16 it takes a seventh longer.
  *
  * Before a loop they ask for what it needs some quanta later: processors have few lines on their way at a time, and not all gain by
  * it (prefetch.c). A single loop asks a slice at a time, since a quantum's lines at once are more than that, and takes a tenth
@@ -42,7 +41,7 @@ enum { ONCE = REGISTERS > 16, PAIRS = FASTLR_QUANTUM / 2, SLICE = ONCE ? 16 : PA
 
 /* What is between the two loops: of each word the first number, the second, and so on. */
 typedef struct {
-    _Alignas(64) float u[2][PAIRS];
+    _Alignas(64) float s0[2][PAIRS], u[2][PAIRS];
 } half_way;
 
 typedef struct {
@@ -150,20 +149,23 @@ INLINED void ask_soon(const void *x, size_t n, size_t each, fastlr_use use)
 #define WITH_S1(x) ((void)0)
 #endif
 
-/* What is left for the second loop by one that keeps the first state, and the direction that this makes of it. */
+/* What is left for the second loop in place of the direction, the direction that this makes of it, and whether of the first
+ * state too. */
 #ifdef BELOW
 #define LEFT(o) NAME(OF, below)((o).s1, h)
 #define DIRECTION(s0, u) ((s0) / (u))
+#define DIVIDES true
 #else
 #define LEFT(o) (o).u
 #define DIRECTION(s0, u) (u)
+#define DIVIDES false
 #endif
 
-INLINED pairs NAME(RULE, make)(pair g, pair x, pair t0, pair t1, apply a, NAME(OF, step) h, const bool keeps)
+INLINED pairs NAME(RULE, make)(pair g, pair x, pair t0, pair t1, apply a, NAME(OF, step) h, const bool once)
 {
     (void)t1;
     const out first = OF(seen(g.a, x.a, a), t0.a AND_S1(t1.a), h), second = OF(seen(g.b, x.b, a), t0.b AND_S1(t1.b), h);
-    const pair u = keeps ? (pair){LEFT(first), LEFT(second)} : (pair){first.u, second.u};
+    const pair u = once ? (pair){first.u, second.u} : (pair){LEFT(first), LEFT(second)};
     return (pairs){{first.s0, second.s0}, {first.s1, second.s1}, u};
 }
 
@@ -194,13 +196,15 @@ INLINED void NAME(RULE, make_halves)(kind is, void *restrict p, const void *rest
         for (size_t i = 0; i < SLICE; i++) {
             const size_t j = first + i;
             const pair t0 = bf16_pair(codes0[j]), t1 = bf16_pair(STATES > 1 ? codes1[j] : 0);
-            const pairs n = NAME(RULE, make)(GIVEN(j), t0, t1, a, h, false);
+            const pairs n = NAME(RULE, make)(GIVEN(j), t0, t1, a, h, ONCE);
             codes0[j] = halves_of(n.s0, settles_late(is));
             WITH_S1(codes1[j] = halves_of(n.s1, settles_late(is)));
             if (ONCE)
                 MOVE(j, n.u);
             else
                 PUT_TWO(m->u, 0, j, n.u);
+            if (!ONCE && DIVIDES)
+                PUT_TWO(m->s0, 0, j, n.s0);
         }
     }
 }
@@ -209,7 +213,7 @@ INLINED void NAME(RULE, move_halves)(kind is, void *restrict p, apply a, const h
 {
     INDEPENDENT
     for (size_t j = 0; j < PAIRS; j++) /* !ONCE: for tools/vectorised.py */
-        MOVE(j, TWO(m->u, 0, j));
+        MOVE(j, NAME(RULE, direction)(DIVIDES ? TWO(m->s0, 0, j) : (pair){0, 0}, TWO(m->u, 0, j)));
 }
 
 /* A quantum. */
@@ -250,9 +254,9 @@ INLINED void NAME(RULE, make_bytes)(kind is, const void *restrict p, const void 
     for (size_t j = 0; j < WORDS; j++) {
         const uint32_t w0 = codes0[j], w1 = STATES > 1 ? codes1[j] : 0;
         const pairs n =
-            NAME(RULE, make)(GIVEN(pair_of(j, 0)), TWICE(0, w0, 0, scale0), TWICE(1, w1, 0, scale1), a, h, true);
+            NAME(RULE, make)(GIVEN(pair_of(j, 0)), TWICE(0, w0, 0, scale0), TWICE(1, w1, 0, scale1), a, h, false);
         const pairs o =
-            NAME(RULE, make)(GIVEN(pair_of(j, 2)), TWICE(0, w0, 2, scale0), TWICE(1, w1, 2, scale1), a, h, true);
+            NAME(RULE, make)(GIVEN(pair_of(j, 2)), TWICE(0, w0, 2, scale0), TWICE(1, w1, 2, scale1), a, h, false);
         PUT_FOUR(m->s0, j, n.s0, o.s0);
         WITH_S1(PUT_FOUR(m->s1, j, n.s1, o.s1));
         PUT_FOUR(m->u, j, n.u, o.u);
@@ -341,6 +345,7 @@ static void NAME(RULE, fused)(size_t n, bool half_p, void *p, bool half_g, const
 #undef FUSE
 #undef LEFT
 #undef DIRECTION
+#undef DIVIDES
 #undef GIVEN
 #undef MOVE
 #undef WIDEN
