@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-enum { TILE = FASTLR_QUANTUM, AHEAD = 4 }; /* elements, tiles */
+enum { TILE = FASTLR_QUANTUM, AHEAD = 4, MEAN_AHEAD = 2 }; /* elements, tiles, tiles */
 
 typedef struct {
     _Alignas(FASTLR_LINE) float p[TILE], g[TILE], s[FASTLR_STATES][TILE];
@@ -78,12 +78,20 @@ static inline void advance(buffer *b, size_t n)
         b->beside += BESIDE[b->format] ? n * BESIDE[b->format] : n / TILE * sizeof(float);
 }
 
-/* Asks for a later tile of what is widened: the processor's own guesses end where a loop does. What the rule's loop itself goes
- * over, where it lies, has no such ends, and asking costs time there. */
-static inline void ask_ahead(const buffer *b)
+static inline void ask_tile(const buffer *b, size_t ahead)
 {
-    if (b->at && b->tile != b->at)
-        ask(b->at, (ptrdiff_t)(AHEAD * TILE * b->size), TILE * b->size, TO_WRITE);
+    ask(b->at, (ptrdiff_t)(ahead * TILE * b->size), TILE * b->size, TO_WRITE);
+}
+
+/* Asks for a later tile of what is widened, and of the mean: the processor's own guesses end where a loop does. What the rule's
+ * loop itself goes over, where it lies, has no such ends, and asking costs time there. */
+static inline void ask_ahead(const buffer *all, size_t count, const buffer *mean)
+{
+    for (size_t j = 0; j < count; j++)
+        if (all[j].at && all[j].tile != all[j].at)
+            ask_tile(&all[j], AHEAD);
+    if (mean->at)
+        ask_tile(mean, MEAN_AHEAD);
 }
 
 static inline size_t tile_at(size_t skip, size_t end)
@@ -180,8 +188,8 @@ void fastlr_sweep_stored(const fastlr_rule *rule, const fastlr_span *span, size_
         n = tile_at(skip, end);
         fastlr_chance chance = {x->key, x->first + skip};
         void *s[FASTLR_STATES] = {NULL};
-        for (size_t j = 0; skip + (AHEAD + 1) * TILE <= end && j < count; j++)
-            ask_ahead(&all[j]);
+        if (skip + (AHEAD + 1) * TILE <= end)
+            ask_ahead(all, count, &mean);
         for (size_t j = 0; j < count; j++)
             if (j != 1)
                 fetch(codec, &all[j], n);
