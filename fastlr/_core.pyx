@@ -1061,10 +1061,14 @@ cdef class Plan:
         if self.shaped:
             return False
         bare = as_array(what, x)
+        words = words or bare is not x
         for kind in b"fHe":
-            if (kind != c"H" or words or bare is not x) and bare.dtype.char == chr(kind):
+            if (kind != c"H" or words) and pin(bare, view, kind, zero):
                 self.grad_kinds[place] = kind
-                return pin(bare, view, kind, zero)
+                return True
+        for kind in b"fHe":
+            if (kind != c"H" or words) and bare.dtype.char == chr(kind):
+                self.grad_kinds[place] = kind  # its type is not what is wrong
         return False
 
     cdef int take_inputs(self, inputs, size_t *taken) except -1:

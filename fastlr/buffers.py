@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import mmap
 import sys
@@ -25,20 +26,29 @@ _HUGE = 2 << 20  # bytes of a huge page on x86-64 and most of aarch64
 _LINE = 64  # bytes of a cache line, and of the widest vector
 
 
+@functools.lru_cache(64)
+def _is_bfloat16(dtype: np.dtype[Any]) -> bool:
+    """Whether it is that of ml_dtypes. A dtype makes its name each time that it is asked, for a microsecond."""
+    return str(dtype.name) == "bfloat16"
+
+
 def as_array(name: str, x: object) -> Array:
     """An array over the memory of `x`, which is an ndarray, a CPU torch tensor or any object with a buffer. No copy.
 
     NumPy has no bfloat16: it comes as uint16, from torch's tensors and from arrays of ml_dtypes.
     """
     if isinstance(x, np.ndarray):
-        return x.view(np.uint16) if x.dtype.name == "bfloat16" else x
+        return x.view(np.uint16) if _is_bfloat16(x.dtype) else x
     if isinstance(x, FlatBuffer):
         return x.data
-    if type(x).__module__.partition(".")[0] == "torch" and hasattr(x, "detach"):
+    torch: Any = sys.modules.get("torch")  # of whoever has a tensor
+    if isinstance(x, getattr(torch, "Tensor", ())):
+        tensor: Any = x
         try:
-            if str(x.dtype) == "torch.bfloat16":  # type: ignore[attr-defined]
-                return x.detach().view(sys.modules["torch"].int16).numpy().view(np.uint16)  # type: ignore[no-any-return]
-            return x.detach().numpy()  # type: ignore[no-any-return]
+            tensor = tensor.detach() if tensor.requires_grad else tensor
+            words = tensor.dtype is torch.bfloat16
+            array: Array = (tensor.view(torch.int16) if words else tensor).numpy()
+            return array.view(np.uint16) if words else array
         except (TypeError, RuntimeError) as error:
             raise TypeError(f"{name} must be a dense tensor of floats on the CPU: {error}") from None
     with contextlib.suppress(TypeError):
@@ -116,7 +126,7 @@ def bits_of(dtype: npt.DTypeLike) -> np.dtype[Any]:
     if isinstance(dtype, str) and dtype == "bfloat16":
         return HALVES["H"]
     found = np.dtype(dtype)
-    return HALVES["H"] if found.name == "bfloat16" else found
+    return HALVES["H"] if _is_bfloat16(found) else found
 
 
 class _Arena:
