@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import importlib.util
 import subprocess
 import sys
+from collections.abc import Callable
 from statistics import median
 from time import perf_counter
+from typing import Any
 
-from bench import machine
+import numpy as np
+
+import fastlr
+from bench import clock, machine
 from bench.cases import Case
 from bench.compare import render, run
+from fastlr.buffers import as_array
+from fastlr.precision import to_bfloat16, to_float32
 
 SIZES = (10, 1000, 10_000)
+TENSORS, EACH = 400, 16
+LR, DECAY = 0.1, 0.01
 
 
 def seconds(code: str) -> float:
@@ -32,6 +43,51 @@ def import_times(rounds: int) -> dict[str, list[float]]:
     return {name: kept[1:] for name, kept in times.items()}
 
 
+def many() -> dict[str, Callable[[], object]]:
+    """A step of many tensors that are next to nothing, by what parameters and gradients are; checked."""
+    ones = np.ones(EACH, np.float32)
+    kinds: dict[str, Callable[[], Any]] = {
+        "float32": ones.copy,
+        "float16": lambda: ones.astype(np.float16),
+        "uint16": lambda: to_bfloat16(ones),
+    }
+    if importlib.util.find_spec("ml_dtypes"):
+        import ml_dtypes
+
+        kinds["ml_dtypes.bfloat16"] = lambda: ones.astype(ml_dtypes.bfloat16)
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        kinds["torch.float32"] = lambda: torch.ones(EACH)
+        kinds["torch.bfloat16"] = lambda: torch.ones(EACH, dtype=torch.bfloat16)
+    lists = {kind: [make() for _ in range(TENSORS)] for kind, make in kinds.items()}
+    steps: dict[str, Callable[[], object]] = {}
+
+    def add(name: str, params: list[Any], step: Callable[[], object]) -> None:
+        step()
+        last = to_float32(as_array("", params[-1]))[-1]
+        if abs(last - (1 - LR * (1 + DECAY))) > 2**-9:
+            raise ValueError(f"{name} DISAGREES: {last}")
+        steps[name] = step
+
+    for param, grad in [("float32", grad) for grad in kinds] + [(kind, kind) for kind in list(kinds)[2:]]:
+        params, grads = [kinds[param]() for _ in range(TENSORS)], lists[grad]
+        opt = fastlr.AdamW(params, lr=LR, weight_decay=DECAY, dtype="bfloat16")
+        add(f"{param}, gradients {grad}", params, functools.partial(opt.step, grads))
+    if "torch.float32" in kinds:
+        import torch
+
+        from fastlr import torch as adapter
+
+        for name, make in (("fastlr.torch", adapter.AdamW), ("torch fused", torch.optim.AdamW)):
+            params = [torch.nn.Parameter(x) for x in (kinds["torch.float32"]() for _ in range(TENSORS))]
+            for param, grad in zip(params, lists["torch.float32"], strict=True):
+                param.grad = grad
+            more = {"fused": True} if make is torch.optim.AdamW else {}
+            add(f"{name}, torch.float32", params, make(params, lr=LR, weight_decay=DECAY, **more).step)
+    return steps
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     p.add_argument("--threads", type=int, default=2, help="of every engine")
@@ -48,6 +104,10 @@ def main() -> None:
     excuses = {name: why for r in results for name, why in r.excuses.items()}
     for name, why in {**missing, **excuses}.items():
         print(f"{name}: {why}")
+
+    per = {name: [ns / 1e3 / TENSORS for ns in t.samples] for name, t in clock.interleave(many(), a.rounds).items()}
+    print(f"\nstep of AdamW, {TENSORS} tensors of {EACH} elements, {a.threads} threads: us a tensor, {a.rounds} rounds")
+    print(render(("", "median", "min"), [(name, f"{median(us):.2f}", f"{min(us):.2f}") for name, us in per.items()]))
 
     times = import_times(a.imports)
     rows = [(f"import {name}", f"{median(ms):.0f}", f"{min(ms):.0f}") for name, ms in times.items()]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastlr
-from bench import clock, code_cost, codes, compare, engines, kept, prefetch, quality, readme
+from bench import clock, code_cost, codes, compare, engines, kept, overhead, prefetch, quality, readme
 from bench.cases import RULES, Case, Data, parse_size
 from bench.check import FACTORS, OF_PATH, excess, norm_error, verify
 from bench.clock import Times
@@ -191,6 +191,14 @@ def test_what_asking_ahead_is_worth_is_timed(monkeypatch, capsys):
     assert f"\nhere loops ask for: {was}\n" in text
     assert all(name in text for name in ("SGD", "AdamW, int8 state", "late / little", "all / little"))
     assert _core.asks() == was
+
+
+def test_steps_of_many_tensors_are_checked(monkeypatch):
+    monkeypatch.setattr(overhead, "TENSORS", 3)
+    assert len(overhead.many()) >= 4
+    monkeypatch.setattr(overhead.fastlr, "AdamW", fastlr.RMSprop)
+    with pytest.raises(ValueError, match="float32, gradients float32 DISAGREES"):
+        overhead.many()
 
 
 def test_readme_is_rewritten_between_the_markers_only(tmp_path):
