@@ -41,9 +41,14 @@ include "_kernels.pxi"
 include "_machine.pxi"
 
 
+# ---- rules ----------------------------------------------------------------------------------------------------------
+
+include "_rules.pxi"
+
+
 # ---- buffers --------------------------------------------------------------------------------------------------------
 
-include "_pinned.pxi"
+include "_buffers.pxi"
 
 
 # ---- numbers in fewer bits ------------------------------------------------------------------------------------------
@@ -719,14 +724,10 @@ cdef class Plan:
         if self.shaped:
             return False
         bare = as_array(what, x)
-        words = words or bare is not x
         for kind in b"fHe":
-            if (kind != c"H" or words) and pin(bare, view, kind, zero):
+            if (kind != c"H" or words or bare is not x) and bare.dtype.char == chr(kind):
                 self.grad_kinds[place] = kind
-                return True
-        for kind in b"fHe":
-            if (kind != c"H" or words) and bare.dtype.char == chr(kind):
-                self.grad_kinds[place] = kind  # its type is not what is wrong
+                return pin(bare, view, kind, zero)
         return False
 
     cdef int take_inputs(self, inputs, size_t *taken) except -1:

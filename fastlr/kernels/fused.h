@@ -149,8 +149,8 @@ INLINED void ask_soon(const void *x, size_t n, size_t each, fastlr_use use)
 #define WITH_S1(x) ((void)0)
 #endif
 
-/* What is left for the second loop in place of the direction, the direction that this makes of it, and whether of the first
- * state too. */
+/* What the first of two loops leaves in place of the direction; what the second makes of it; whether it needs the first state
+ * for that. */
 #ifdef BELOW
 #define LEFT(o) NAME(OF, below)((o).s1, h)
 #define DIRECTION(s0, u) ((s0) / (u))
@@ -199,12 +199,13 @@ INLINED void NAME(RULE, make_halves)(kind is, void *restrict p, const void *rest
             const pairs n = NAME(RULE, make)(GIVEN(j), t0, t1, a, h, ONCE);
             codes0[j] = halves_of(n.s0, settles_late(is));
             WITH_S1(codes1[j] = halves_of(n.s1, settles_late(is)));
-            if (ONCE)
+            if (ONCE) {
                 MOVE(j, n.u);
-            else
+            } else {
                 PUT_TWO(m->u, 0, j, n.u);
-            if (!ONCE && DIVIDES)
-                PUT_TWO(m->s0, 0, j, n.s0);
+                if (DIVIDES)
+                    PUT_TWO(m->s0, 0, j, n.s0);
+            }
         }
     }
 }

@@ -84,7 +84,8 @@ static inline void ask_tile(const buffer *b, size_t ahead)
 }
 
 /* Asks for a later tile of what is widened, and of the mean: the processor's own guesses end where a loop does. What the rule's
- * loop itself goes over, where it lies, has no such ends, and asking costs time there. */
+ * loop itself goes over, where it lies, has no such ends, and asking costs time there; for copies, which are only written, it
+ * gains nothing. A mean is looked at last in its tile, and needs less time ahead. */
 static inline void ask_ahead(const buffer *all, size_t count, const buffer *mean)
 {
     for (size_t j = 0; j < count; j++)
