@@ -28,22 +28,27 @@ KERNELS = ROOT / "fastlr" / "kernels"
 FLAGS = re.search(r"^FLAGS = \[(.*)\]", (ROOT / "setup.py").read_text(), re.M).group(1).replace('"', "").split(", ")
 WIDTH = {"baseline": 16, "avx2": 32, "avx512": 64}  # bytes of a register, x86-64
 REMARK = {
-    "gcc": (["-fopt-info-vec-optimized"], r"optimized: loop vectorized using (\d+) byte vectors"),
+    "gcc": (
+        ["-fopt-info-vec-missed", "-fopt-info-loop-optimized"],
+        r"optimized: loop vectorized using (\d+) byte vectors",
+    ),
     "clang": (["-Rpass=loop-vectorize"], r"remark: vectorized loop \(vectorization width: (\d+)"),
 }
+LEFT = r"(?:missed: couldn't vectorize loop|optimized: loop with \d+ iterations completely unrolled)"  # by gcc
 FACTORED = r"for \(size_t (k = 0; k < LANES|j = first; j < end|j = 0; j < cols); .\+\+\)( \{)?"
 
 
 class Remark(NamedTuple):
     file: str
     line: int
-    width: int  # bytes by gcc, elements by clang
+    width: int  # bytes by gcc, elements by clang; 0: not vectorised
 
 
 class Loops(NamedTuple):
     """Loops of one file, and how many remarks there must be of them in each of some units.
 
-    The compiler may make several of one loop, by the loop-invariant conditions, never fewer.
+    The compiler may make several of one loop, by the loop-invariant conditions, never fewer. Of those over lanes, which
+    are many, it must leave none.
     """
 
     name: str
@@ -53,21 +58,26 @@ class Loops(NamedTuple):
     units: str = "tu/*.c"
     sums: bool = False  # which are double
     wider: bool = False  # in registers of several sizes, where numbers of fewer bits are widened
-    few: bool = False  # where no more REGISTERS are defined: marked !ONCE in fused.h
+    few: bool = False  # where no more REGISTERS are defined: marked !ONCE in pairs.h
+    lanes: bool | None = None  # whether where fused.h takes lanes.h, or pairs.h; None: everywhere
 
-    def made(self, unit: pathlib.Path) -> bool:
+    def made(self, cc: str, unit: pathlib.Path) -> bool:
         """Whether a unit has them."""
-        return unit.match(self.units) and not (self.few and "#define REGISTERS" in unit.read_text())
+        if not unit.match(self.units) or (self.few and "#define REGISTERS" in unit.read_text()):
+            return False
+        return self.lanes in (None, "clang" not in cc and "#define AVX2" in unit.read_text())
 
     def found(self, cc: str, unit: pathlib.Path, report: list[Remark]) -> int:
         """The remarks of a unit that are of these loops, of the instruction set's full width."""
         full, sizes = WIDTH[unit.stem.split("_")[0]], {1}
         if "clang" in cc:
             sizes = {8 if unit.stem.endswith("f64") else 4} | ({8} if self.sums else set())
+        own = [x for x in report if re.fullmatch(self.file, x.file) and self.line in (None, x.line)]
+        if self.lanes and any(remark.width == 0 for remark in own):
+            return 0
         return sum(
             any(remark.width * size == full or (self.wider and remark.width * size > full) for size in sizes)
-            for remark in report
-            if re.fullmatch(self.file, remark.file) and self.line in (None, remark.line)
+            for remark in own
         )
 
 
@@ -80,17 +90,25 @@ def headers(kernels: pathlib.Path) -> list[pathlib.Path]:
     return [*sorted(kernels.glob("rules/*.h")), kernels / "floor.h"]
 
 
+def own_name(file: str, rule: str) -> str:
+    """A rule's own copy of a template."""
+    return f"{pathlib.Path(file).stem}-{rule}.h"
+
+
 def name_templates(kernels: pathlib.Path) -> None:
     """Gives each rule templates of its own, named after it."""
-    sweep, fused = (kernels / "sweep.h").read_text(), (kernels / "fused.h").read_text()
+    files = ["sweep.h", "fused.h", "fused/lanes.h", "fused/pairs.h"]
     for header in headers(kernels):
         text = header.read_text()
         for rule in rules(text):
             own = rf"(#define RULE {rule}\n(?:#define .*\n)*#include \"(?:\.\./)?)sweep\.h"
             text, found = re.subn(own, rf"\1sweep-{rule}.h", text)
             assert found == 1, (header, rule)
-            (kernels / f"sweep-{rule}.h").write_text(sweep.replace('"fused.h"', f'"fused-{rule}.h"'))
-            (kernels / f"fused-{rule}.h").write_text(fused)
+            for file in files:
+                template = (kernels / file).read_text()
+                for other in files:
+                    template = template.replace(f'"{other}"', f'"{own_name(other, rule)}"')
+                (kernels / own_name(file, rule)).write_text(template)
         header.write_text(text)
 
 
@@ -109,20 +127,25 @@ def remarks(cc: str, kernels: pathlib.Path, unit: pathlib.Path) -> list[Remark]:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    found = re.findall(rf"([\w-]+\.h):(\d+):\d+: {pattern}", done.stderr)
-    return [Remark(file, int(line), int(width)) for file, line, width in found]
+    found = re.findall(rf"([\w-]+\.h):(\d+):\d+: (?:{pattern}|{LEFT})", done.stderr)
+    return [Remark(file, int(line), int(width or 0)) for file, line, width in found]
 
 
-def loops_of(rule: str, given: str) -> list[Loops]:
+def loops_of(rule: str, given: str, cc: str) -> list[Loops]:
     """Those that a rule has by its parameters."""
     surveyed = "SURVEY" in given or "CAUTIOUS" in given
     trailed = "TRAIL" in given  # by lanes; others by strides, and what is left
     found = [Loops(rule, f"sweep-{rule}.h", (2 if trailed else 4) + surveyed, sums=surveyed or trailed)]
     if "FUSED" in given:  # three pairs of parameters and gradients, plain ones and others
-        lines = (KERNELS / "fused.h").read_text().splitlines()
-        marked = [(k, x) for k, x in enumerate(lines[1:], 2) if lines[k - 2].strip() == "INDEPENDENT"]
-        own = functools.partial(Loops, file=f"fused-{rule}.h", least=6, units="tu/*_f32.c", wider=True)
-        found += [own(f"{rule} fused:{k}", line=k, few="!ONCE" in x) for k, x in marked]
+        own = functools.partial(Loops, units="tu/*_f32.c", wider=True)
+        files = {"pairs.h": "INDEPENDENT"} | ({} if "clang" in cc else {"lanes.h": "BY_LANE"})
+        for file, mark in files.items():
+            lines = (KERNELS / "fused" / file).read_text().splitlines()
+            marked = [(k, x) for k, x in enumerate(lines[1:], 2) if lines[k - 2].strip() == mark]
+            for k, x in marked:
+                lanes = file == "lanes.h"  # eight, of which bfloat16 state has two and 8-bit state four
+                more = dict(line=k, few="!ONCE" in x, lanes=lanes, least=36 if lanes else 6)
+                found.append(own(f"{rule} {file}:{k}", file=own_name(file, rule), **more))
     return found
 
 
@@ -163,7 +186,7 @@ def main() -> int:
     if unknown := {*chosen} - {*known, "rows"}:
         parser.error(f"no rule {', '.join(sorted(unknown))}")
     some = [rule for rule in chosen or known if rule != "rows"]
-    expected = [loops for rule in some for loops in loops_of(rule, known[rule])]
+    expected = [loops for rule in some for loops in loops_of(rule, known[rule], cc)]
     expected += [row_loops()] if not chosen or "rows" in chosen else []
     expected += [] if chosen else other_loops()
 
@@ -174,7 +197,7 @@ def main() -> int:
         fill_table(some, kernels)
         compiled = dict.fromkeys(unit for loops in expected for unit in sorted(kernels.glob(loops.units)))
         reports = dict(zip(compiled, pool.map(lambda unit: remarks(cc, kernels, unit), compiled), strict=True))
-        places = [[unit for unit in reports if loops.made(unit)] for loops in expected]
+        places = [[unit for unit in reports if loops.made(cc, unit)] for loops in expected]
 
     failed = 0
     for loops, units in zip(expected, places, strict=True):

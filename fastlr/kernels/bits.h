@@ -132,9 +132,10 @@ INLINED uint32_t int8_word(pair x, pair y, float fit)
 }
 
 /* Not negative: floats of 4 bits of exponent and 4 of mantissa, from 2⁻¹⁵ to 2 (1 − 2⁻⁵): 0 is not among them, so that no
- * small mean of squares becomes 0 and blows a step up. */
+ * small mean of squares becomes 0 and blows a step up. UPPER is where a code is in the upper half of a float, BASE what to take
+ * from that half to round and have the lowest be 0. */
 static const float UINT8_TOP = 1.9375f;
-enum { STEEP = 19, LOWEST = 112 << 23 };
+enum { STEEP = 19, LOWEST = 112 << 23, UPPER = STEEP - 16, BASE = (LOWEST >> 16) - (1 << (UPPER - 1)) };
 
 INLINED float uint8_widen(uint32_t w, int k, float scale)
 {
@@ -154,7 +155,7 @@ INLINED uint32_t uint8_near(float x, float fit)
  * than LOWEST, so that nothing is borrowed from one to the other. */
 INLINED uint32_t uint8_word(pair x, pair y, float fit)
 {
-    enum { UPPER = STEEP - 16, BASE = (LOWEST >> 16) - (1 << (UPPER - 1)), BOTH = BASE | BASE << 16 };
+    enum { BOTH = BASE | BASE << 16 };
     const uint32_t b0 = uint8_near(x.a, fit), b1 = uint8_near(x.b, fit), b2 = uint8_near(y.a, fit),
                    b3 = uint8_near(y.b, fit);
     const uint32_t even = (b0 >> 16 | (b2 & 0xffff0000)) - BOTH, odd = (b1 >> 16 | (b3 & 0xffff0000)) - BOTH;

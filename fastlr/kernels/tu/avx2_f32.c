@@ -2,6 +2,7 @@
 #define REAL float
 #define FLOATS
 #define BITS uint32_t
+#define AVX2
 #define TARGET "avx2"
 #define TABLE fastlr_avx2_f32
 #include "../kernels.h"
