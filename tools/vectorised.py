@@ -47,8 +47,7 @@ class Remark(NamedTuple):
 class Loops(NamedTuple):
     """Loops of one file, and how many remarks there must be of them in each of some units.
 
-    The compiler may make several of one loop, by the loop-invariant conditions, never fewer. Of those over lanes, which
-    are many, it must leave none.
+    The compiler may make several of one loop, by the loop-invariant conditions, never fewer.
     """
 
     name: str
@@ -59,13 +58,14 @@ class Loops(NamedTuple):
     sums: bool = False  # which are double
     wider: bool = False  # in registers of several sizes, where numbers of fewer bits are widened
     few: bool = False  # where no more REGISTERS are defined: marked !ONCE in pairs.h
-    lanes: bool | None = None  # whether where fused.h takes lanes.h, or pairs.h; None: everywhere
+    avx2: bool | None = None  # whether only where AVX2 is defined, or only elsewhere
+    every: bool = False  # the compiler must leave none
 
-    def made(self, cc: str, unit: pathlib.Path) -> bool:
+    def made(self, unit: pathlib.Path) -> bool:
         """Whether a unit has them."""
         if not unit.match(self.units) or (self.few and "#define REGISTERS" in unit.read_text()):
             return False
-        return self.lanes in (None, "clang" not in cc and "#define AVX2" in unit.read_text())
+        return self.avx2 in (None, "#define AVX2" in unit.read_text())
 
     def found(self, cc: str, unit: pathlib.Path, report: list[Remark]) -> int:
         """The remarks of a unit that are of these loops, of the instruction set's full width."""
@@ -73,7 +73,7 @@ class Loops(NamedTuple):
         if "clang" in cc:
             sizes = {8 if unit.stem.endswith("f64") else 4} | ({8} if self.sums else set())
         own = [x for x in report if re.fullmatch(self.file, x.file) and self.line in (None, x.line)]
-        if self.lanes and any(remark.width == 0 for remark in own):
+        if self.every and any(remark.width == 0 for remark in own):
             return 0
         return sum(
             any(remark.width * size == full or (self.wider and remark.width * size > full) for size in sizes)
@@ -131,6 +131,12 @@ def remarks(cc: str, kernels: pathlib.Path, unit: pathlib.Path) -> list[Remark]:
     return [Remark(file, int(line), int(width or 0)) for file, line, width in found]
 
 
+def marked(file: str, mark: str) -> list[tuple[int, str]]:
+    """The lines after those that have only this, and their numbers."""
+    lines = (KERNELS / "fused" / file).read_text().splitlines()
+    return [(k, x) for k, x in enumerate(lines[1:], 2) if lines[k - 2].strip() == mark]
+
+
 def loops_of(rule: str, given: str, cc: str) -> list[Loops]:
     """Those that a rule has by its parameters."""
     surveyed = "SURVEY" in given or "CAUTIOUS" in given
@@ -138,14 +144,14 @@ def loops_of(rule: str, given: str, cc: str) -> list[Loops]:
     found = [Loops(rule, f"sweep-{rule}.h", (2 if trailed else 4) + surveyed, sums=surveyed or trailed)]
     if "FUSED" in given:  # three pairs of parameters and gradients, plain ones and others
         own = functools.partial(Loops, units="tu/*_f32.c", wider=True)
-        files = {"pairs.h": "INDEPENDENT"} | ({} if "clang" in cc else {"lanes.h": "BY_LANE"})
-        for file, mark in files.items():
-            lines = (KERNELS / "fused" / file).read_text().splitlines()
-            marked = [(k, x) for k, x in enumerate(lines[1:], 2) if lines[k - 2].strip() == mark]
-            for k, x in marked:
-                lanes = file == "lanes.h"  # eight, of which bfloat16 state has two and 8-bit state four
-                more = dict(line=k, few="!ONCE" in x, lanes=lanes, least=36 if lanes else 6)
-                found.append(own(f"{rule} {file}:{k}", file=own_name(file, rule), **more))
+        lanes = (
+            "clang" not in cc
+        )  # with AVX2: eight elements at a time, of bfloat16 state two times, of 8-bit state four
+        for k, x in marked("pairs.h", "INDEPENDENT"):
+            elsewhere = False if lanes else None
+            found.append(own(f"{rule} pairs:{k}", f"pairs-{rule}.h", 6, k, few="!ONCE" in x, avx2=elsewhere))
+        for k, _ in marked("lanes.h", "BY_LANE") if lanes else []:
+            found.append(own(f"{rule} lanes:{k}", f"lanes-{rule}.h", 36, k, avx2=True, every=True))
     return found
 
 
@@ -157,20 +163,29 @@ def row_loops() -> Loops:
 
 def other_loops() -> list[Loops]:
     """Those of factored.h, a line each, and of store.h."""
-    text = (KERNELS / "store.h").read_text()
     lines = enumerate((KERNELS / "factored.h").read_text().splitlines(), 1)
     found = [
         Loops(f"factored.h:{k}", "factored.h", 1, k, sums=True) for k, x in lines if re.fullmatch(FACTORED, x.strip())
     ]
-    several = {"SAVE_BLOCK": 2, "KAHAN": 2, "EXTRAS": 3}  # the first calls largest_of() of bits.h
+    for avx2, name in (False, "store.h"), (True, "store.h by hand"):
+        floats, doubles = store_loops(avx2)
+        store = functools.partial(Loops, file="store.h|bits.h", units="store/*.c", wider=True, avx2=avx2)
+        found += [store(name, least=floats), store(f"{name}, doubles", least=floats + doubles, sums=True)]
+    return found
+
+
+def store_loops(avx2: bool) -> tuple[int, int]:
+    """How many loops store.h has with AVX2 or without, but for those by lanes; and how many more of doubles."""
+    text = (KERNELS / "store.h").read_text()
+    text = re.sub(r"#ifdef AVX2\n(.*?)(?:#else\n(.*?))?#endif\n", rf"\{1 if avx2 else 2}", text, flags=re.S)
+    blocks = "LANE_COUNT" not in text  # the first of a block's calls largest_of() of bits.h
+    several = {"LOAD_BLOCK": blocks, "SAVE_BLOCK": 1 + blocks, "KAHAN": 2, "EXTRAS": 3}
     names = "LOAD|SAVE|LOAD_BLOCK|SAVE_BLOCK|SAVE_BY_CHANCE|KAHAN|EXTRAS"
     made = [
         (several.get(name, 1), "double" in given)
-        for name, given in re.findall(rf"^({names})\((.*)\)$|^    for \(", text, re.M)
+        for name, given in re.findall(rf"^({names})\((.*)\)$|^    for \((?!.*(?:LANE_COUNT|\\$))", text, re.M)
     ]
-    count, doubles = sum(n for n, _ in made), sum(n for n, wide in made if wide)
-    store = functools.partial(Loops, file="store.h|bits.h", units="store/*.c", wider=True)
-    return [*found, store("store.h", least=count - doubles), store("store.h and doubles", least=count, sums=True)]
+    return sum(n for n, wide in made if not wide), sum(n for n, wide in made if wide)
 
 
 def main() -> int:
@@ -197,7 +212,7 @@ def main() -> int:
         fill_table(some, kernels)
         compiled = dict.fromkeys(unit for loops in expected for unit in sorted(kernels.glob(loops.units)))
         reports = dict(zip(compiled, pool.map(lambda unit: remarks(cc, kernels, unit), compiled), strict=True))
-        places = [[unit for unit in reports if loops.made(cc, unit)] for loops in expected]
+        places = [[unit for unit in reports if loops.made(unit)] for loops in expected]
 
     failed = 0
     for loops, units in zip(expected, places, strict=True):

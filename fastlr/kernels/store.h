@@ -3,6 +3,7 @@
  * A template: a file in store/ includes it once, after defining
  *     TARGET  the instruction set as the compiler spells it; undefined for the compiler's own default
  *     TABLE   the name of the tables it defines, one for each type
+ *     AVX2    where that is what it has: avx2.h
  *
  * Each loop is integer operations and correctly rounded ones: the same bits everywhere. From and to float32 it makes no
  * denormal that was none before, but of what Kahan's rounding lost: the same bits with denormals flushed or not.
@@ -15,6 +16,9 @@
 #include "target_begin.h"
 
 #include "bits.h"
+#ifdef AVX2
+#include "avx2.h"
+#endif
 
 /* Of one format, from and to `real` numbers: WIDEN and NARROW see element i as `code` and, made float32 by AS, as `x`. */
 #define LOAD(name, type, real, WIDEN)                                                                                  \
@@ -74,8 +78,35 @@ SAVE(save_single, float, double, (float), x)
 
 /* ---- bfloat16: the upper half of a float32 ---- */
 
+#ifdef AVX2
+LOAD(load_bf16_rest, uint16_t, float, bf16_widen(code))
+SAVE(save_bf16_rest, uint16_t, float, , bf16_narrow(x))
+
+static void load_bf16(size_t n, const void *from, const void *beside, void *numbers)
+{
+    const uint16_t *restrict codes = from;
+    float *restrict to = numbers;
+    const size_t whole = n - n % (2 * LANE_COUNT);
+    for (size_t i = 0; i < whole; i += 2 * LANE_COUNT)
+        f32_put(to + i, bf16_get(false, (const word *)(codes + i)));
+    load_bf16_rest(n - whole, codes + whole, beside, to + whole);
+}
+
+static void save_bf16(size_t n, const void *numbers, void *to, void *beside, fastlr_chance chance)
+{
+    uint16_t *restrict codes = to;
+    const float *restrict from = numbers;
+    const size_t whole = n - n % (2 * LANE_COUNT);
+    for (size_t i = 0; i < whole; i += 2 * LANE_COUNT) {
+        const duo x = f32_get(from + i);
+        bf16_put(false, (word *)(codes + i), (duo){settled(x.a), settled(x.b)});
+    }
+    save_bf16_rest(n - whole, from + whole, codes + whole, beside, chance);
+}
+#else
 LOAD(load_bf16, uint16_t, float, bf16_widen(code))
 SAVE(save_bf16, uint16_t, float, , bf16_narrow(x))
+#endif
 LOAD(load_bf16_wide, uint16_t, double, bf16_widen(code))
 SAVE(save_bf16_wide, uint16_t, double, odd, bf16_narrow(x))
 
@@ -212,7 +243,25 @@ KAHAN(f16)
 
 /* ---- 8 bits, in blocks with a scale ---- */
 
-/* A pair of functions of one code, for whole blocks. */
+/* Functions of one code, for whole blocks. */
+#ifdef AVX2
+#define LOAD_BLOCK(format)                                                                                             \
+    static void load_##format(size_t n, const void *from, const void *beside, void *numbers)                           \
+    {                                                                                                                  \
+        const word *restrict words = from;                                                                             \
+        float *restrict to = numbers;                                                                                  \
+        const float scale = *(const float *)beside;                                                                    \
+        (void)n;                                                                                                       \
+        for (size_t j = 0; j < WORDS; j += LANE_COUNT) {                                                               \
+            const quad x = format##_get(false, words + j, scale);                                                      \
+            f32_put(to + 2 * j, x.low);                                                                                \
+            f32_put(to + 2 * (WORDS + j), x.high);                                                                     \
+        }                                                                                                              \
+    }
+#define ENCODE(format, words, from, fit)                                                                               \
+    for (size_t j = 0; j < WORDS; j += LANE_COUNT)                                                                     \
+    format##_put(false, words + j, (quad){f32_get(from + 2 * j), f32_get(from + 2 * (WORDS + j))}, fit)
+#else
 #define LOAD_BLOCK(format)                                                                                             \
     static void load_##format(size_t n, const void *from, const void *beside, void *numbers)                           \
     {                                                                                                                  \
@@ -224,6 +273,13 @@ KAHAN(f16)
             for (int k = 0; k < 4; k++)                                                                                \
                 to[element_of(j, k)] = format##_widen(words[j], k, scale);                                             \
     }
+#define ENCODE(format, words, from, fit)                                                                               \
+    for (size_t j = 0; j < WORDS; j++) {                                                                               \
+        const pair x = {from[element_of(j, 0)], from[element_of(j, 1)]};                                               \
+        const pair y = {from[element_of(j, 2)], from[element_of(j, 3)]};                                               \
+        words[j] = format##_word(x, y, fit);                                                                           \
+    }
+#endif
 
 #define SAVE_BLOCK(format, TOP)                                                                                        \
     static void save_##format(size_t n, const void *numbers, void *to, void *beside, fastlr_chance chance)             \
@@ -233,11 +289,7 @@ KAHAN(f16)
         float fit;                                                                                                     \
         *(float *)beside = scale_of(largest_of(n, from), TOP, &fit);                                                   \
         (void)chance;                                                                                                  \
-        for (size_t j = 0; j < WORDS; j++) {                                                                           \
-            const pair x = {from[element_of(j, 0)], from[element_of(j, 1)]};                                           \
-            const pair y = {from[element_of(j, 2)], from[element_of(j, 3)]};                                           \
-            words[j] = format##_word(x, y, fit);                                                                       \
-        }                                                                                                              \
+        ENCODE(format, words, from, fit);                                                                              \
         clear_nan(words, *(float *)beside);                                                                            \
     }
 

@@ -6,7 +6,7 @@
  */
 #ifndef FUSED_LANES
 #define FUSED_LANES
-#include "fused/avx2.h"
+#include "avx2.h"
 
 /* Without the second, gcc may make of eight lanes eight numbers before it looks for loops to vectorise. */
 #define BY_LANE _Pragma("GCC ivdep") _Pragma("GCC unroll 1")

@@ -1,5 +1,5 @@
 /* What bits.h has, eight numbers at a time and with AVX2's own instructions: those that pack numbers with saturation, shuffle bytes
- * and average, which compilers do not find. The same bits.
+ * and average, which compilers do not find. The same bits. For fused/lanes.h and store.h.
  *
  * Lanes are an array, since a rule is written for one number: a loop over them is one instruction an operation, and gcc leaves
  * nothing of the array.
@@ -112,6 +112,13 @@ INLINED void bf16_put(bool by_words, word *codes, duo x)
         y = crossed(_mm256_shuffle_epi8(y, turn));
     }
     _mm256_storeu_si256((__m256i *)codes, y);
+}
+
+/* Every NaN the one that bf16_near() makes. */
+INLINED lanes settled(lanes x)
+{
+    const __m256 y = vector_of(x), nan = _mm256_castsi256_ps(_mm256_set1_epi32(INFINITE | QUIET));
+    return lanes_of(_mm256_blendv_ps(y, nan, _mm256_cmp_ps(y, y, _CMP_UNORD_Q)));
 }
 
 /* ---- 8 bits ---- */
