@@ -346,10 +346,26 @@ def test_storage_that_is_wrong_gets_no_time():
     from bench import storage
 
     p, g = storage.data(8192)
-    param, step = storage.ours(p, g, ("float32", "bfloat16", "int8"))
+    param, step, _ = storage.ours(p, g, ("float32", "bfloat16", "int8"))
     storage.check("right", param, step, p, g, True)
     with pytest.raises(ValueError, match="idle DISAGREES: off by"):
         storage.check("idle", p.copy(), lambda: None, p, g, True)
+
+
+def test_storage_alone_writes_states_and_leaves_parameters():
+    pytest.importorskip("torch")
+    from bench import storage
+
+    p, g = storage.data(8192)
+    for kind in storage.STORAGES:
+        param, step, alone = storage.ours(p, g, kind)
+        alone()
+        assert np.array_equal(param, storage.stored(p, kind[0])), kind
+        step()  # with a second state that is larger than it would be, the way is shorter
+        first, again = param.copy(), storage.ours(p, g, kind)
+        again[1]()
+        moves = [np.abs(storage.to_float32(x) - p).mean() for x in (first, again[0])]
+        assert moves[0] < 0.9 * moves[1], kind
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])

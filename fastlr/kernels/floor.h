@@ -1,5 +1,6 @@
 /* Not optimizers: the least work that a rule with k state buffers can be. They read and write the same bytes in the same
- * loop on the same threads, with one addition for each state. bench/ quotes every rule as a fraction of its floor.
+ * loop on the same threads, with one addition for each state. bench/ quotes every rule as a fraction of its floor; floor_2 in the
+ * loops of AdamW's storages, too (python -m bench.storage).
  */
 typedef struct {
     char none;
@@ -57,6 +58,8 @@ PER_ELEMENT out floor_2(real g, real a, real b, floor_step h)
 
 #define RULE floor_2
 #define STATES 2
+#define SQUARES 2
+#define FUSED
 #include "sweep.h"
 
 PER_ELEMENT out floor_3(real g, real a, real b, real c, floor_step h)
