@@ -183,7 +183,7 @@ def store_loops(avx2: bool) -> tuple[int, int]:
     names = "LOAD|SAVE|LOAD_BLOCK|SAVE_BLOCK|SAVE_BY_CHANCE|KAHAN|EXTRAS"
     made = [
         (several.get(name, 1), "double" in given)
-        for name, given in re.findall(rf"^({names})\((.*)\)$|^    for \((?!.*(?:LANE_COUNT|\\$))", text, re.M)
+        for name, given in re.findall(rf"^({names})\((.*)\)$|^    for \((?!.*(?:LANE_COUNT|DUO|\\$))", text, re.M)
     ]
     return sum(n for n, wide in made if not wide), sum(n for n, wide in made if wide)
 

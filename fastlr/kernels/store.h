@@ -79,29 +79,51 @@ SAVE(save_single, float, double, (float), x)
 /* ---- bfloat16: the upper half of a float32 ---- */
 
 #ifdef AVX2
-LOAD(load_bf16_rest, uint16_t, float, bf16_widen(code))
-SAVE(save_bf16_rest, uint16_t, float, , bf16_narrow(x))
+enum { DUO = 2 * LANE_COUNT };
+
+INLINED void load_duo(const uint16_t *codes, float *to)
+{
+    f32_put(to, bf16_get(false, (const word *)codes));
+}
+
+INLINED void save_duo(const float *from, uint16_t *codes)
+{
+    const duo x = f32_get(from);
+    bf16_put(false, (word *)codes, (duo){settled(x.a), settled(x.b)});
+}
 
 static void load_bf16(size_t n, const void *from, const void *beside, void *numbers)
 {
     const uint16_t *restrict codes = from;
     float *restrict to = numbers;
-    const size_t whole = n - n % (2 * LANE_COUNT);
-    for (size_t i = 0; i < whole; i += 2 * LANE_COUNT)
-        f32_put(to + i, bf16_get(false, (const word *)(codes + i)));
-    load_bf16_rest(n - whole, codes + whole, beside, to + whole);
+    const size_t rest = n % DUO, whole = n - rest;
+    (void)beside;
+    for (size_t i = 0; i < whole; i += DUO)
+        load_duo(codes + i, to + i);
+    if (rest) {
+        uint16_t last[DUO] = {0};
+        float x[DUO];
+        memcpy(last, codes + whole, rest * sizeof *last);
+        load_duo(last, x);
+        memcpy(to + whole, x, rest * sizeof *x);
+    }
 }
 
 static void save_bf16(size_t n, const void *numbers, void *to, void *beside, fastlr_chance chance)
 {
     uint16_t *restrict codes = to;
     const float *restrict from = numbers;
-    const size_t whole = n - n % (2 * LANE_COUNT);
-    for (size_t i = 0; i < whole; i += 2 * LANE_COUNT) {
-        const duo x = f32_get(from + i);
-        bf16_put(false, (word *)(codes + i), (duo){settled(x.a), settled(x.b)});
+    const size_t rest = n % DUO, whole = n - rest;
+    (void)beside, (void)chance;
+    for (size_t i = 0; i < whole; i += DUO)
+        save_duo(from + i, codes + i);
+    if (rest) {
+        float last[DUO] = {0};
+        uint16_t x[DUO];
+        memcpy(last, from + whole, rest * sizeof *last);
+        save_duo(last, x);
+        memcpy(codes + whole, x, rest * sizeof *x);
     }
-    save_bf16_rest(n - whole, from + whole, codes + whole, beside, chance);
 }
 #else
 LOAD(load_bf16, uint16_t, float, bf16_widen(code))

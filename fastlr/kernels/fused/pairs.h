@@ -92,7 +92,6 @@ INLINED bool seems_nan(bool half, const void *p)
         bits |= words[j];
     return (bits & INFINITE) == INFINITE || (half && (bits << 16 & INFINITE) == INFINITE);
 }
-
 #endif
 
 INLINED pairs NAME(RULE, make)(pair g, pair x, pair t0, pair t1, apply a, NAME(OF, step) h, const bool once)
