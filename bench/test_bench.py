@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import shutil
 import sys
 import time
 from dataclasses import replace
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 import fastlr
-from bench import clock, code_cost, codes, compare, engines, kept, overhead, prefetch, quality, readme
+from bench import by_hand, clock, code_cost, codes, compare, engines, kept, overhead, prefetch, quality, readme
 from bench.cases import RULES, Case, Data, parse_size
 from bench.check import FACTORS, OF_PATH, excess, norm_error, verify
 from bench.clock import Times
@@ -366,6 +367,21 @@ def test_storage_alone_writes_states_and_leaves_parameters():
         again[1]()
         moves = [np.abs(storage.to_float32(x) - p).mean() for x in (first, again[0])]
         assert moves[0] < 0.9 * moves[1], kind
+
+
+@pytest.mark.skipif("avx2" not in _core.isas() or not shutil.which("gcc"), reason="no AVX2, or no gcc")
+def test_loops_by_hand_are_compared_with_plain_ones(monkeypatch, capsys):
+    """Of the same bits, or it raises; compiled in less time than what is measured."""
+    monkeypatch.setattr(by_hand, "BUILDS", {name: [*more, "-O1"] for name, more in by_hand.BUILDS.items()})
+    monkeypatch.setattr(sys, "argv", ["by_hand", "--size", "768", "--rounds", "1"])
+    by_hand.main()
+    text = capsys.readouterr().out
+    for what in [*(kind[0] for kind in by_hand.STORAGES), *by_hand.FORMATS]:
+        assert f"\n{what} " in text
+    monkeypatch.setattr(sys, "argv", ["by_hand", "--size", "1000"])
+    with pytest.raises(SystemExit, match="2"):
+        by_hand.main()
+    assert "--size must be a multiple of 256" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])

@@ -1,5 +1,7 @@
 #ifdef __x86_64__
+#ifndef PLAIN /* bench/by_hand.py */
 #define AVX2
+#endif
 #define TARGET "avx2"
 #define TABLE fastlr_store_avx2
 #include "../store.h"

@@ -2,7 +2,9 @@
 #define REAL float
 #define FLOATS
 #define BITS uint32_t
+#ifndef PLAIN /* bench/by_hand.py */
 #define AVX2
+#endif
 #define TARGET "avx2"
 #define TABLE fastlr_avx2_f32
 #include "../kernels.h"
