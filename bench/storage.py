@@ -1,8 +1,8 @@
 """`python -m bench.storage`: AdamW with parameters, gradients and state in fewer bits, the chain of what surrounds a
 step, and models of many tensors; each against torch's fused float32 in the same rounds, checked, then timed.
 
-Every storage has a floor: fastlr's loop with one addition a buffer, on as many float32 elements as have its bytes. What
-storage itself takes is the same addition in the loops of that storage.
+Every storage has a floor: fastlr's loop with one addition a buffer, on as many float32 elements as have its bytes.
+Beside it is what such additions take in the loops of that storage, which move those bytes and convert them.
 """
 
 from __future__ import annotations
@@ -69,13 +69,13 @@ def traffic(p: str, g: str, state: str) -> float:
 
 
 def ours(p: Array, g: Array, storage: tuple[str, str, str]) -> tuple[Array, Step, Step]:
-    """AdamW's step; and what moves the same bytes and converts them, with one addition for each state."""
-    param, grad, above = stored(p, storage[0]), stored(g, storage[1]), stored(np.abs(g), storage[1])
+    """AdamW's step; and what moves the same bytes and converts them, with an addition for each array."""
+    param, grad = stored(p, storage[0]), stored(g, storage[1])
     opt = fastlr.AdamW(param, state_dtype=storage[2], dtype="bfloat16", **HYPER)
-    plan = opt.plan("floor_2", opt._structure, opt._entries, opt._pieces, 1)
+    plan = opt.plan("floor_stored", opt._structure, opt._entries, opt._pieces, 1)
     opt._precision.govern(plan)
-    plan.set_group(0, 0.0, 0.0, 0.0, ())  # leaves the parameters, and by these gradients the second state positive
-    return param, lambda: opt.step(grad), lambda: plan.step((above,), 1.0, False, -1.0, False, _core.PROPAGATE)
+    plan.set_group(0, 0.0, 0.0, 0.0, ())  # leaves the parameters as they are
+    return param, lambda: opt.step(grad), lambda: plan.step((grad,), 1.0, False, -1.0, False, _core.PROPAGATE)
 
 
 def fused(p: Array, g: Array) -> tuple[Array, Step]:
@@ -205,8 +205,8 @@ def section(table: Sequence[tuple[str, ...]], n: int, threads: int, command: str
         f"{render(COLUMNS, table, markdown=True)}\n\n"
         f"Median time of AdamW's step, parameters/gradients/state, {show_size(n)} elements, {threads} threads; bytes "
         "moved for an element; how many times as fast as torch's fused float32 in the same round (median over the "
-        "rounds); of the time, what float32 with as many bytes takes, and what this storage takes with one addition "
-        f"for each state. All were checked against float64 before they were timed.\n{readme.made(command)}"
+        "rounds); of the time, what float32 with as many bytes takes, and what this storage takes with an addition "
+        f"for each array. All were checked against float64 before they were timed.\n{readme.made(command)}"
     )
 
 

@@ -1,6 +1,5 @@
 /* Not optimizers: the least work that a rule with k state buffers can be. They read and write the same bytes in the same
- * loop on the same threads, with one addition for each state. bench/ quotes every rule as a fraction of its floor; floor_2 in the
- * loops of AdamW's storages, too (python -m bench.storage).
+ * loop on the same threads, with one addition for each state. bench/ quotes every rule as a fraction of its floor.
  */
 typedef struct {
     char none;
@@ -10,6 +9,8 @@ typedef struct {
 } floor_step;
 typedef floor_hyper floor_0_hyper, floor_1_hyper, floor_2_hyper, floor_3_hyper, floor_4_hyper, floor_5_hyper;
 typedef floor_step floor_0_step, floor_1_step, floor_2_step, floor_3_step, floor_4_step, floor_5_step;
+typedef floor_hyper floor_stored_hyper;
+typedef floor_step floor_stored_step;
 
 typedef floor_hyper floor_0_origin_hyper, floor_1_origin_hyper, floor_2_origin_hyper, floor_3_origin_hyper;
 typedef floor_step floor_0_origin_step, floor_1_origin_step, floor_2_origin_step, floor_3_origin_step;
@@ -22,6 +23,7 @@ PER_STEP floor_step floor_at(const floor_hyper *o, int64_t t, pace *x)
 #define floor_0_at floor_at
 #define floor_1_at floor_at
 #define floor_2_at floor_at
+#define floor_stored_at floor_at
 #define floor_3_at floor_at
 #define floor_4_at floor_at
 #define floor_5_at floor_at
@@ -57,6 +59,19 @@ PER_ELEMENT out floor_2(real g, real a, real b, floor_step h)
 }
 
 #define RULE floor_2
+#define STATES 2
+#include "sweep.h"
+
+/* What the storages of AdamW's state take by themselves (python -m bench.storage): their loops expect that the second state is never
+ * negative, and that where a state is NaN, the parameter is. */
+PER_ELEMENT out floor_stored(real g, real a, real b, floor_step h)
+{
+    (void)h;
+    a += g, b += modulus(g);
+    return (out){.u = a + b, .s0 = a, .s1 = b};
+}
+
+#define RULE floor_stored
 #define STATES 2
 #define SQUARES 2
 #define FUSED

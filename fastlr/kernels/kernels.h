@@ -287,6 +287,7 @@ static const fastlr_rule *const rules[] = {
     &floor_1_rule,
     &floor_1_origin_rule,
     &floor_2_rule,
+    &floor_stored_rule,
     &floor_2_origin_rule,
     &floor_3_rule,
     &floor_3_origin_rule,
