@@ -6,7 +6,7 @@ cc=${1:-gcc}
 command -v "$cc" >/dev/null || { echo "tools/sanitize.sh: there is no $cc: install it, or name another" >&2; exit 1; }
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
-flags="-std=c11 -g -O1 -fno-math-errno -fno-trapping-math -ffp-contract=off -Ifastlr/include -Ifastlr/kernels"
+flags="-std=c11 -g1 -O1 -fno-math-errno -fno-trapping-math -ffp-contract=off -Ifastlr/include -Ifastlr/kernels"
 # clang says which loops it leaves scalar beside the sanitizers' checks; tools/vectorised.py is the judge of that.
 warnings="-Wall -Wextra -Wdouble-promotion -Werror -Wno-pass-failed"
 address="-fsanitize=address,undefined -fno-sanitize-recover=all"
