@@ -144,9 +144,8 @@ def loops_of(rule: str, given: str, cc: str) -> list[Loops]:
     found = [Loops(rule, f"sweep-{rule}.h", (2 if trailed else 4) + surveyed, sums=surveyed or trailed)]
     if "FUSED" in given:  # three pairs of parameters and gradients, plain ones and others
         own = functools.partial(Loops, units="tu/*_f32.c", wider=True)
-        lanes = (
-            "clang" not in cc
-        )  # with AVX2: eight elements at a time, of bfloat16 state two times, of 8-bit state four
+        # With AVX2 gcc's are by lanes, eight elements at a time: twice for bfloat16 state, four times for 8-bit state.
+        lanes = "clang" not in cc
         for k, x in marked("pairs.h", "INDEPENDENT"):
             elsewhere = False if lanes else None
             found.append(own(f"{rule} pairs:{k}", f"pairs-{rule}.h", 6, k, few="!ONCE" in x, avx2=elsewhere))

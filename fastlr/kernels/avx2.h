@@ -179,7 +179,7 @@ INLINED quad uint8_get(bool by_words, const word *codes, float scale)
 #undef NUMBERS
 }
 
-/* Bytes of two numbers of low, or of each of its lanes, and of high: to where they lie. */
+/* Stores the bytes of packed numbers; `words` and `order` say which goes where in each half, by words and in order. */
 INLINED void bytes_put(bool by_words, word *codes, __m256i x, __m128i words, __m128i order)
 {
     const __m256i y = _mm256_shuffle_epi8(x, _mm256_broadcastsi128_si256(by_words ? words : order));

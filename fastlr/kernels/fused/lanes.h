@@ -43,7 +43,7 @@ INLINED __m256i peak(__m256i most, lanes x, lanes y, bool square)
     return _mm256_max_epu32(most, _mm256_max_epu32(a, b));
 }
 
-/* The same, with what is asked of the decay for every lane known to the compiler. */
+/* Of a step with decay, and of one without: the compiler then leaves out the question that moved() asks for every lane. */
 INLINED apply decaying(apply a)
 {
     if (a.decay == 0)
