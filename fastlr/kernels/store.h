@@ -92,38 +92,35 @@ INLINED void save_duo(const float *from, uint16_t *codes)
     bf16_put(false, (word *)codes, (duo){settled(x.a), settled(x.b)});
 }
 
+/* n numbers of `from` to `to`, a DUO at a time by each(); what is left, in copies. */
+#define BY_DUOS(n, from_type, from, to_type, to, each)                                                                 \
+    do {                                                                                                               \
+        const size_t rest = (n) % DUO, whole = (n) - rest;                                                             \
+        for (size_t i = 0; i < whole; i += DUO)                                                                        \
+            each((from) + i, (to) + i);                                                                                \
+        if (rest) {                                                                                                    \
+            from_type last[DUO] = {0};                                                                                 \
+            to_type made[DUO];                                                                                         \
+            memcpy(last, (from) + whole, rest * sizeof *(from));                                                       \
+            each(last, made);                                                                                          \
+            memcpy((to) + whole, made, rest * sizeof *(to));                                                           \
+        }                                                                                                              \
+    } while (0)
+
 static void load_bf16(size_t n, const void *from, const void *beside, void *numbers)
 {
     const uint16_t *restrict codes = from;
     float *restrict to = numbers;
-    const size_t rest = n % DUO, whole = n - rest;
     (void)beside;
-    for (size_t i = 0; i < whole; i += DUO)
-        load_duo(codes + i, to + i);
-    if (rest) {
-        uint16_t last[DUO] = {0};
-        float x[DUO];
-        memcpy(last, codes + whole, rest * sizeof *last);
-        load_duo(last, x);
-        memcpy(to + whole, x, rest * sizeof *x);
-    }
+    BY_DUOS(n, uint16_t, codes, float, to, load_duo);
 }
 
 static void save_bf16(size_t n, const void *numbers, void *to, void *beside, fastlr_chance chance)
 {
     uint16_t *restrict codes = to;
     const float *restrict from = numbers;
-    const size_t rest = n % DUO, whole = n - rest;
     (void)beside, (void)chance;
-    for (size_t i = 0; i < whole; i += DUO)
-        save_duo(from + i, codes + i);
-    if (rest) {
-        float last[DUO] = {0};
-        uint16_t x[DUO];
-        memcpy(last, from + whole, rest * sizeof *last);
-        save_duo(last, x);
-        memcpy(codes + whole, x, rest * sizeof *x);
-    }
+    BY_DUOS(n, float, from, uint16_t, codes, save_duo);
 }
 #else
 LOAD(load_bf16, uint16_t, float, bf16_widen(code))
