@@ -1,8 +1,9 @@
 """`python -m bench.storage`: AdamW with parameters, gradients and state in fewer bits, the chain of what surrounds a
 step, and models of many tensors; each against torch's fused float32 in the same rounds, checked, then timed.
 
-Every storage has a floor: fastlr's loop with one addition a buffer, on as many float32 elements as have its bytes.
-Beside it is what such additions take in the loops of that storage, which move those bytes and convert them.
+Every storage has two floors. One is memory's: fastlr's loop with one addition a buffer, on as many float32 elements as
+have its bytes. The other is arithmetic's: the same steps, as many elements in all, on buffers that stay in the cache.
+Beside these is what an addition a buffer takes in the loops of that storage, which move its bytes and convert them.
 """
 
 from __future__ import annotations
@@ -45,6 +46,7 @@ STORAGES = [  # parameters, gradients, state
     ("bfloat16", "bfloat16", "int8"),
 ]
 CHECKED = 1 << 16
+CACHED = 1 << 19  # elements of buffers that stay in the cache; with fewer it is the calls that show
 STEPS = 3
 WITHIN = 1e-3 * STEPS * 1e-3  # a thousandth of the way that STEPS steps of lr go
 
@@ -76,6 +78,14 @@ def ours(p: Array, g: Array, storage: tuple[str, str, str]) -> tuple[Array, Step
     opt._precision.govern(plan)
     plan.set_group(0, 0.0, 0.0, 0.0, ())  # leaves the parameters as they are
     return param, lambda: opt.step(grad), lambda: plan.step((grad,), 1.0, False, -1.0, False, _core.PROPAGATE)
+
+
+def again(step: Step, times: int) -> Step:
+    def steps() -> None:
+        for _ in range(times):
+            step()
+
+    return steps
 
 
 def fused(p: Array, g: Array) -> tuple[Array, Step]:
@@ -142,7 +152,7 @@ def check(name: str, param: Array, step: Step, p: Array, g: Array, narrow: bool)
         raise ValueError(f"{name} DISAGREES: off by {error.mean():.3g} on average, {allowed.mean():.3g} is allowed")
 
 
-COLUMNS = ("storage", "median", "bytes", "GB/s", "x faster than torch", "of floor", "storage alone")
+COLUMNS = ("storage", "median", "bytes", "GB/s", "x faster than torch", "of floor", "in cache", "storage alone")
 
 
 def storages(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> list[tuple[str, ...]]:
@@ -152,29 +162,31 @@ def storages(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> list[tuple[str,
     nbytes: dict[str, float] = {}
     excuses = {}
 
-    def add(name: str, size: float, narrow: bool, make: Callable[[], tuple[Any, ...]]) -> None:
+    def add(name: str, size: float, narrow: bool, make: Callable[[int], tuple[Any, ...]]) -> None:
         try:
-            param, step, *alone = make()
+            param, step, *alone = make(n)
             check(name, param, step, p, g, narrow)
             steps[name], nbytes[name] = step, size
             steps.update((f"alone {name}", x) for x in alone)
+            if alone and n > CACHED:
+                steps[f"cached {name}"] = again(make(CACHED)[1], n // CACHED)
         except Exception as error:  # a peer that is missing or wrong must not stop the others
             excuses[name] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
 
     for s in STORAGES:
-        add("/".join(s), traffic(*s), s != STORAGES[0], lambda s=s: ours(p, g, s))
-    add("torch fused float32", 28, False, lambda: fused(p, g))
-    add("deepspeed float32", 28, False, lambda: deepspeed(p, g, "float32"))
-    add("deepspeed bfloat16", 14, True, lambda: deepspeed(p, g, "bfloat16"))
-    add("bitsandbytes AdamW8bit", traffic("float32", "float32", "int8"), True, lambda: bitsandbytes(p, g))
+        add("/".join(s), traffic(*s), s != STORAGES[0], lambda k, s=s: ours(p[:k], g[:k], s))
+    add("torch fused float32", 28, False, lambda k: fused(p, g))
+    add("deepspeed float32", 28, False, lambda k: deepspeed(p, g, "float32"))
+    add("deepspeed bfloat16", 14, True, lambda k: deepspeed(p, g, "bfloat16"))
+    add("bitsandbytes AdamW8bit", traffic("float32", "float32", "int8"), True, lambda k: bitsandbytes(p, g))
     for size in sorted({traffic(*s) for s in STORAGES}):
         steps[f"floor of {size:.1f} bytes"] = floor(n, size)
     times = clock.interleave(steps, rounds)
     base, table = times["torch fused float32"], []
     for name, t in times.items():
-        if name.startswith(("floor", "alone")):
+        if name.startswith(("floor", "alone", "cached")):
             continue
-        least, alone = times.get(f"floor of {nbytes[name]:.1f} bytes"), times.get(f"alone {name}")
+        shares = [times.get(x) for x in (f"floor of {nbytes[name]:.1f} bytes", f"cached {name}", f"alone {name}")]
         table.append(
             (
                 name,
@@ -182,8 +194,7 @@ def storages(n: int, rounds: int, raw: list[tuple[Any, ...]]) -> list[tuple[str,
                 f"{nbytes[name]:.1f}",
                 f"{n * nbytes[name] / t.median:.1f}",
                 f"{base.over(t):.2g}" if base.over(t) < 0.1 else f"{base.over(t):.2f}",
-                f"{least.over(t):.2f}" if least else "–",
-                f"{alone.over(t):.2f}" if alone else "–",
+                *(f"{x.over(t):.2f}" if x else "–" for x in shares),
             )
         )
     print(f"\nAdamW, {show_size(n)} elements, parameters/gradients/state, {rounds} rounds\n")
@@ -205,8 +216,9 @@ def section(table: Sequence[tuple[str, ...]], n: int, threads: int, command: str
         f"{render(COLUMNS, table, markdown=True)}\n\n"
         f"Median time of AdamW's step, parameters/gradients/state, {show_size(n)} elements, {threads} threads; bytes "
         "moved for an element; how many times as fast as torch's fused float32 in the same round (median over the "
-        "rounds); of the time, what float32 with as many bytes takes, and what this storage takes with an addition "
-        f"for each array. All were checked against float64 before they were timed.\n{readme.made(command)}"
+        "rounds); of the time, what float32 with as many bytes takes, what as many elements take in steps of "
+        f"{show_size(CACHED)} that stay in the cache, and what this storage takes with an addition for each array. All "
+        f"were checked against float64 before they were timed.\n{readme.made(command)}"
     )
 
 
