@@ -3,8 +3,9 @@
  * Intel's processors run ahead less far than arithmetic needs: asking for every buffer makes rules a seventh faster there. On
  * AMD's it fills the queue of what is on its way, and makes them up to a quarter slower. Inlined loops (fused.h) come to the
  * parameters late: with state in bfloat16 asking for these alone takes a tenth to a quarter off the time on Zen 5, and on Zen 4
- * adds up to a tenth; processors with AVX2 alone always ask for them, which takes up to a twentieth off on Zen 3. With state in 8
- * bits all ask for these and the gradients. Others are taken to be like Zen 4: python -m bench.prefetch.
+ * adds up to a tenth; processors with AVX2 alone always ask for them, and for float32 gradients, a line at a time, which takes up to
+ * a tenth off on Zen 3. With state in 8 bits all ask for these and the gradients. Others are taken to be like Zen 4:
+ * python -m bench.prefetch.
  */
 #include "fastlr.h"
 

@@ -84,7 +84,7 @@ INLINED uint32_t size_of(pair x, bool square)
 
 /* Whether any parameter of a quantum may be NaN: one is where all bits of the exponent are set, which they are in no disjunction of
  * numbers below 2. So others are seldom looked at one by one. */
-INLINED bool seems_nan(bool half, const void *p)
+INLINED bool may_be_nan(bool half, const void *p)
 {
     const word *const words = p;
     uint32_t bits = 0;
@@ -161,7 +161,7 @@ INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, w
             ask_soon(p, FASTLR_QUANTUM, width_of(is.half_p), TO_WRITE);
         NAME(RULE, move_halves)(is, p, a, &m);
     }
-    if (settles_late(is) && seems_nan(is.half_p, p) && any_nan(is.half_p, p)) {
+    if (settles_late(is) && may_be_nan(is.half_p, p) && any_nan(is.half_p, p)) {
         if (is.half_p)
             settle(p);
         settle(codes0);
@@ -230,7 +230,7 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
     WITH_S1(*scale1 = scale_of(most[1], TOP(1), &fit1));
     ask_soon(p, FASTLR_QUANTUM, width_of(is.half_p), TO_WRITE);
     NAME(RULE, move_bytes)(is, p, codes0, codes1, fit0, fit1, a, &m);
-    if (is.half_p && seems_nan(true, p) && any_nan(true, p))
+    if (is.half_p && may_be_nan(true, p) && any_nan(true, p))
         settle(p);
     clear_nan(codes0, *scale0);
     WITH_S1(clear_nan(codes1, *scale1));
