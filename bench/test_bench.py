@@ -310,11 +310,12 @@ def test_steps_in_fewer_bits_are_checked_and_timed(monkeypatch, capsys, tmp_path
     begin, end = readme.markers("storage")
     path.write_text(f"head\n{begin}\nold\n{end}\ntail\n")
 
-    def missing(*arguments):
+    def missing(*arguments, **options):
         raise ImportError("left out")  # compiles for a minute
 
     monkeypatch.setattr(storage, "deepspeed", missing)
     monkeypatch.setattr(storage, "CHECKED", 5000)
+    monkeypatch.setattr(storage, "CACHED", 4096)
     monkeypatch.setattr(storage, "transformer", lambda: [300, 5000, 1])
     monkeypatch.setattr(storage, "SMALL", [50] * 20)
     monkeypatch.setattr(sys, "argv", ["storage", "--size", "8Ki", "--rounds", "1", "--readme", str(path)])
@@ -323,6 +324,9 @@ def test_steps_in_fewer_bits_are_checked_and_timed(monkeypatch, capsys, tmp_path
     for row in [*map("/".join, storage.STORAGES), "torch fused float32"]:
         assert f"\n{row} " in text
         assert f"\n{row}: " not in text  # what it would say if it were wrong
+    for kind in storage.STORAGES:  # the three shares are printed: by memory, in the cache, storage alone
+        (row,) = (x for x in text.splitlines() if x.startswith("/".join(kind) + " "))
+        assert all(float(share) > 0 for share in row.split()[-3:])
     assert "clip, AdamW, zero, mean and copy, 8Ki elements: one call" in text
     assert "deepspeed float32: ImportError: left out" in text
     assert "3 tensors" in text
@@ -351,6 +355,37 @@ def test_storage_that_is_wrong_gets_no_time():
     storage.check("right", param, step, p, g, True)
     with pytest.raises(ValueError, match="idle DISAGREES: off by"):
         storage.check("idle", p.copy(), lambda: None, p, g, True)
+
+
+def test_steps_in_the_cache_are_as_many_and_get_no_time_if_wrong(monkeypatch, capsys):
+    pytest.importorskip("torch")
+    from bench import storage
+
+    calls = []
+    storage.repeated(lambda: calls.append(1), 4)()
+    assert len(calls) == 4
+
+    real = storage.ours
+
+    def idle_if_few(p, g, storage):
+        param, step, alone = real(p, g, storage)
+        return param, step if p.size == 8192 else lambda: None, alone
+
+    def missing(*arguments, **options):
+        raise ImportError("left out")
+
+    monkeypatch.setattr(storage, "STORAGES", storage.STORAGES[:1])
+    monkeypatch.setattr(storage, "CACHED", 2048)
+    monkeypatch.setattr(storage, "deepspeed", missing)
+    monkeypatch.setattr(storage, "bitsandbytes", missing)
+    right, wrong = [], []
+    storage.storages(8192, 1, right)
+    assert "DISAGREES" not in capsys.readouterr().out
+    assert "cached float32/float32/float32" in {sample[2] for sample in right}
+    monkeypatch.setattr(storage, "ours", idle_if_few)
+    storage.storages(8192, 1, wrong)
+    assert "float32/float32/float32 DISAGREES" in capsys.readouterr().out
+    assert "cached float32/float32/float32" not in {sample[2] for sample in wrong}
 
 
 def test_storage_alone_writes_states_and_leaves_parameters():

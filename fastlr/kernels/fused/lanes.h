@@ -35,16 +35,16 @@ INLINED duo duo_get(kind is, bool half, const void *x, size_t j)
     return half ? bf16_get(is.half_p, first) : f32_get(first);
 }
 
-/* Asks for what comes SOON of parameters or gradients, when a loop over a quantum begins and with each of its turns: for bfloat16
- * at once, for float32, which is twice as many lines, a few with each turn, in order. All of them at once fill the queue of what is
- * on its way, and took up to a tenth longer on Zen 3; and so did bfloat16 with each turn. */
-INLINED void ask_first(bool half, const void *x, fastlr_use use)
+/* Ask for what comes SOON of parameters or gradients: for bfloat16 a quantum at once, before a loop; for float32, which is twice as
+ * many lines, what a turn of the first loop goes over, with that turn and in order. On Zen 3 a quantum of float32 at once fills the
+ * queue of what is on its way, and took up to a tenth longer; and so did bfloat16 with each turn. */
+INLINED void ask_before(bool half, const void *x, fastlr_use use)
 {
     if (half)
         ask_soon(x, FASTLR_QUANTUM, width_of(half), use);
 }
 
-INLINED void ask_along(bool half, const void *x, size_t j, size_t pairs, fastlr_use use)
+INLINED void ask_with(bool half, const void *x, size_t j, size_t pairs, fastlr_use use)
 {
     if (!half)
         ask_soon(pair_in(half, x, j), 2 * pairs, width_of(half), use);
@@ -176,17 +176,17 @@ INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, w
     between m;
     peaks most = {0};
     if (asks == FASTLR_ASK_ALL) {
-        ask_first(is.half_g, g, TO_READ);
+        ask_before(is.half_g, g, TO_READ);
         ask_soon(codes0, FASTLR_QUANTUM, 2, TO_WRITE);
         WITH_S1(ask_soon(codes1, FASTLR_QUANTUM, 2, TO_WRITE));
     }
     for (size_t j = 0; j < PAIRS; j += DUO) {
         const duo t0 = bf16_get(is.half_p, codes0 + j), t1 = STATES > 1 ? bf16_get(is.half_p, codes1 + j) : t0;
         most = NAME(RULE, make_duo)(is, p, g, j, t0, t1, a, h, &m, most);
-        ask_along(is.half_g, g, j, DUO, TO_READ);
-        ask_along(is.half_p, p, j, DUO, TO_WRITE);
+        ask_with(is.half_g, g, j, DUO, TO_READ);
+        ask_with(is.half_p, p, j, DUO, TO_WRITE);
     }
-    ask_first(is.half_p, p, TO_WRITE);
+    ask_before(is.half_p, p, TO_WRITE);
     const __m256i bits = a.decay != 0 ? NAME(RULE, move_halves)(is, p, codes0, codes1, decaying(a), &m)
                                       : NAME(RULE, move_halves)(is, p, codes0, codes1, without_decay(a), &m);
     if (may_be_nan(bits) && any_nan(is.half_p, p)) {
@@ -208,7 +208,7 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
     peaks most = {0};
     float fit0, fit1 = 0;
     (void)fit1;
-    ask_first(is.half_g, g, TO_READ);
+    ask_before(is.half_g, g, TO_READ);
     if (asks == FASTLR_ASK_ALL) {
         ask_soon(codes0, FASTLR_QUANTUM, 1, TO_WRITE);
         WITH_S1(ask_soon(codes1, FASTLR_QUANTUM, 1, TO_WRITE));
@@ -217,12 +217,12 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
         const quad t0 = GET(0, codes0 + j, *scale0), t1 = STATES > 1 ? GET(1, codes1 + j, *scale1) : t0;
         most = NAME(RULE, make_duo)(is, p, g, j, t0.low, t1.low, a, h, &m, most);
         most = NAME(RULE, make_duo)(is, p, g, WORDS + j, t0.high, t1.high, a, h, &m, most);
-        ask_along(is.half_g, g, 2 * j, 2 * DUO, TO_READ);
-        ask_along(is.half_p, p, 2 * j, 2 * DUO, TO_WRITE);
+        ask_with(is.half_g, g, 2 * j, 2 * DUO, TO_READ);
+        ask_with(is.half_p, p, 2 * j, 2 * DUO, TO_WRITE);
     }
     *scale0 = scale_of(largest_bits(most.s0), TOP(0), &fit0);
     WITH_S1(*scale1 = scale_of(largest_bits(most.s1), TOP(1), &fit1));
-    ask_first(is.half_p, p, TO_WRITE);
+    ask_before(is.half_p, p, TO_WRITE);
     const __m256i bits = a.decay != 0 ? NAME(RULE, move_bytes)(is, p, decaying(a), &m)
                                       : NAME(RULE, move_bytes)(is, p, without_decay(a), &m);
     for (size_t j = 0; j < WORDS; j += DUO) {
