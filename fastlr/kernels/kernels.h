@@ -7,7 +7,7 @@
  *     TARGET  the instruction set as the compiler spells it; undefined for the compiler's own default
  *     TABLE   the name of the table it defines
  *     REGISTERS how many vectors it holds, where these are more than 16
- *     AVX2    where that is what it has: avx2.h
+ *     VECTORS the header of its own vectors, where it has one
  * and, where size counts more than speed,
  *     COMPACT for target_begin.h
  * All else is static, so that no function compiled for one instruction set can be linked into another.

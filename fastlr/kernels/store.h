@@ -3,7 +3,7 @@
  * A template: a file in store/ includes it once, after defining
  *     TARGET  the instruction set as the compiler spells it; undefined for the compiler's own default
  *     TABLE   the name of the tables it defines, one for each type
- *     AVX2    where that is what it has: avx2.h
+ *     VECTORS the header of its own vectors, where it has one
  *
  * Each loop is integer operations and correctly rounded ones: the same bits everywhere. From and to float32 it makes no
  * denormal that was none before, but of what Kahan's rounding lost: the same bits with denormals flushed or not.
@@ -16,8 +16,8 @@
 #include "target_begin.h"
 
 #include "bits.h"
-#ifdef AVX2
-#include "avx2.h"
+#ifdef VECTORS
+#include VECTORS
 #endif
 
 /* Of one format, from and to `real` numbers: WIDEN and NARROW see element i as `code` and, made float32 by AS, as `x`. */
@@ -78,7 +78,7 @@ SAVE(save_single, float, double, (float), x)
 
 /* ---- bfloat16: the upper half of a float32 ---- */
 
-#ifdef AVX2
+#ifdef VECTORS
 enum { DUO = 2 * LANE_COUNT };
 
 INLINED void load_duo(const uint16_t *codes, float *to)
@@ -263,7 +263,7 @@ KAHAN(f16)
 /* ---- 8 bits, in blocks with a scale ---- */
 
 /* Functions of one code, for whole blocks. */
-#ifdef AVX2
+#ifdef VECTORS
 #define LOAD_BLOCK(format)                                                                                             \
     static void load_##format(size_t n, const void *from, const void *beside, void *numbers)                           \
     {                                                                                                                  \

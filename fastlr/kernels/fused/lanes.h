@@ -1,32 +1,51 @@
-/* The loops of fused.h with AVX2, by lanes: state is widened and narrowed by avx2.h, and in between is the rule as it is written,
- * in a loop over the lanes.
+/* The loops of fused.h by lanes: state is widened and narrowed by vectors.h, and in between is the rule as it is written, in a loop
+ * over the lanes.
  *
- * The first loop leaves the new state in float32 and no code: so NaN of any kind are looked for at the end of a quantum, in the
- * parameters. Codes of 8 bits have a third loop, and the second goes on while their scale is made.
+ * A turn of the first loop makes the new state of some elements and leaves it in float32; what is left to do, moving the parameters
+ * and narrowing the state, is a second loop, or with AVX-512 the rest of the turn. For that there must be registers: with 16 of them
+ * one loop takes a sixth longer than two, with 32 two take up to a tenth longer than one.
+ *
+ * Codes of 8 bits are made a quantum later, beside the next one's arithmetic, which does not have to wait for their scale then.
+ *
+ * The first loop leaves numbers and no code: so NaN of any kind are looked for at the end of a quantum, in the parameters.
  */
 #ifndef FUSED_LANES
 #define FUSED_LANES
-#include "avx2.h"
+#include VECTORS
 
-/* Without the second, gcc may make of eight lanes eight numbers before it looks for loops to vectorise. */
+/* Without the second, gcc may make of a vector of lanes so many numbers before it looks for loops to vectorise. */
 #define BY_LANE _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
 
-/* What are taken at a time: so many pairs of elements. */
-enum { DUO = LANE_COUNT };
+/* What are taken at a time: so many pairs of elements. Whether there is one loop. */
+enum { DUO = LANE_COUNT, ONCE = LANE_COUNT > 8 };
 
-/* What is between the loops of a quantum, DUO after DUO. */
+/* What is left of a quantum, DUO after DUO. */
 typedef struct {
     _Alignas(64) float s0[FASTLR_QUANTUM], s1[FASTLR_QUANTUM], u[FASTLR_QUANTUM];
 } between;
 
-/* What is made of lanes; the largest magnitudes of states, as integers. */
+/* What is made of lanes, and of twice as many elements. */
 typedef struct {
     lanes s0, s1, u;
-} made;
+} some_made;
 
 typedef struct {
-    __m256i s0, s1;
-} peaks;
+    duo s0, s1, u;
+} made;
+
+/* Of a quantum: the largest magnitudes of its states, as integers; bits that its new parameters have among them. */
+typedef struct {
+    integers most0, most1, bits;
+} gathered;
+
+/* State that has yet to be narrowed to codes of 8 bits: that of a quantum, or where there is one loop, of the one before; to which
+ * codes, with which scale. At first that is nothing, and goes where none looks. */
+typedef struct {
+    between m[2];
+    bool newest; /* of these */
+    word none[WORDS], *codes0, *codes1;
+    float scale0, scale1, fit0, fit1;
+} waiting;
 
 /* Parameters or gradients from pair j on. */
 INLINED duo duo_get(kind is, bool half, const void *x, size_t j)
@@ -37,7 +56,7 @@ INLINED duo duo_get(kind is, bool half, const void *x, size_t j)
 
 /* Ask for what comes SOON of parameters or gradients: for bfloat16 a quantum at once, before a loop; for float32, which is twice as
  * many lines, what a turn of the first loop goes over, with that turn and in order. On Zen 3 a quantum of float32 at once fills the
- * queue of what is on its way, and took up to a tenth longer; and so did bfloat16 with each turn. */
+ * queue of what is on its way, and took up to a tenth longer; and so did bfloat16 with each turn, on Zen 4 a twentieth. */
 INLINED void ask_before(bool half, const void *x, fastlr_use use)
 {
     if (half)
@@ -48,14 +67,6 @@ INLINED void ask_with(bool half, const void *x, size_t j, size_t pairs, fastlr_u
 {
     if (!half)
         ask_soon(pair_in(half, x, j), 2 * pairs, width_of(half), use);
-}
-
-/* The larger magnitudes. A mean of squares, which is never −0, has no sign to take off. */
-INLINED __m256i peak(__m256i most, lanes x, lanes y, bool square)
-{
-    const __m256i kept = _mm256_set1_epi32(square ? -1 : MAGNITUDE), a = _mm256_and_si256(lane_bits(x), kept),
-                  b = _mm256_and_si256(lane_bits(y), kept);
-    return _mm256_max_epu32(most, _mm256_max_epu32(a, b));
 }
 
 /* Of a step with decay, and of one without: the compiler then leaves out the question that moved() asks for every lane. */
@@ -82,21 +93,13 @@ static __attribute__((noinline)) void put_settled(bool by_words, word *codes, co
     }
     memcpy(codes, each, sizeof each);
 }
-
-/* Whether any of the numbers with these bits among them may be NaN: then all bits of the exponent are set, which they are in no
- * disjunction of numbers below 2. So parameters are seldom looked at one by one. */
-INLINED bool may_be_nan(__m256i bits)
-{
-    const __m256i infinite = _mm256_set1_epi32(INFINITE);
-    return _mm256_movemask_epi8(_mm256_cmpeq_epi32(_mm256_and_si256(bits, infinite), infinite));
-}
 #endif
 
-/* ---- eight elements ---- */
+/* ---- a vector of elements ---- */
 
-INLINED made NAME(RULE, make_lanes)(bool plain, lanes g, lanes x, lanes t0, lanes t1, apply a, NAME(OF, step) h)
+INLINED some_made NAME(RULE, make_lanes)(bool plain, lanes g, lanes x, lanes t0, lanes t1, apply a, NAME(OF, step) h)
 {
-    made y;
+    some_made y;
     (void)t1;
     BY_LANE
     for (int k = 0; k < LANE_COUNT; k++) {
@@ -118,122 +121,241 @@ INLINED lanes NAME(RULE, move_lanes)(lanes x, lanes s0, lanes u, apply a)
     return y;
 }
 
-/* ---- sixteen ---- */
+/* ---- twice as many ---- */
 
-INLINED peaks NAME(RULE, make_duo)(kind is, const void *restrict p, const void *restrict g, size_t j, duo t0, duo t1,
-                                   apply a, NAME(OF, step) h, between *restrict m, peaks most)
+INLINED made NAME(RULE, make_duo)(kind is, const void *restrict p, const void *restrict g, size_t j, duo t0, duo t1,
+                                  apply a, NAME(OF, step) h)
 {
     const duo d = duo_get(is, is.half_g, g, j), x = is.plain ? d : duo_get(is, is.half_p, p, j);
-    const made y = NAME(RULE, make_lanes)(is.plain, d.a, x.a, t0.a, t1.a, a, h);
-    const made z = NAME(RULE, make_lanes)(is.plain, d.b, x.b, t0.b, t1.b, a, h);
-    f32_put(m->s0 + 2 * j, (duo){y.s0, z.s0});
-    WITH_S1(f32_put(m->s1 + 2 * j, (duo){y.s1, z.s1}));
-    f32_put(m->u + 2 * j, (duo){y.u, z.u});
-    most.s0 = peak(most.s0, y.s0, z.s0, SQUARES & 1);
-    WITH_S1(most.s1 = peak(most.s1, y.s1, z.s1, SQUARES & 2));
-    return most;
+    const some_made y = NAME(RULE, make_lanes)(is.plain, d.a, x.a, t0.a, t1.a, a, h);
+    const some_made z = NAME(RULE, make_lanes)(is.plain, d.b, x.b, t0.b, t1.b, a, h);
+    return (made){{y.s0, z.s0}, {y.s1, z.s1}, {y.u, z.u}};
 }
 
 /* Returns bits that the new parameters have among them. */
-INLINED __m256i NAME(RULE, move_duo)(kind is, void *restrict p, size_t j, apply a, const between *restrict m)
+INLINED integers NAME(RULE, move_duo)(kind is, void *restrict p, size_t j, made n, apply a)
 {
-    const duo x = duo_get(is, is.half_p, p, j), s0 = f32_get(m->s0 + 2 * j), u = f32_get(m->u + 2 * j);
-    const duo y = {NAME(RULE, move_lanes)(x.a, s0.a, u.a, a), NAME(RULE, move_lanes)(x.b, s0.b, u.b, a)};
+    const duo x = duo_get(is, is.half_p, p, j);
+    const duo y = {NAME(RULE, move_lanes)(x.a, n.s0.a, n.u.a, a), NAME(RULE, move_lanes)(x.b, n.s0.b, n.u.b, a)};
     if (is.half_p)
         bf16_put(true, pair_in(true, p, j), y);
     else
         f32_put(pair_in(false, p, j), y);
-    return _mm256_or_si256(lane_bits(y.a), lane_bits(y.b));
+    return either(lane_bits(y.a), lane_bits(y.b));
 }
 
-/* ---- a quantum ---- */
-
-/* Return bits that the new parameters have among them. */
-INLINED __m256i NAME(RULE, move_halves)(kind is, void *restrict p, word *restrict codes0, word *restrict codes1,
-                                        apply a, const between *restrict m)
+/* Keeps what was made of pairs j on, all of it or the state alone; and has it back. */
+INLINED void NAME(RULE, keep)(between *restrict m, size_t j, made n, bool all)
 {
-    __m256i bits = _mm256_setzero_si256();
-    (void)codes1;
-    for (size_t j = 0; j < PAIRS; j += DUO) {
-        bits = _mm256_or_si256(bits, NAME(RULE, move_duo)(is, p, j, a, m));
-        bf16_put(is.half_p, codes0 + j, f32_get(m->s0 + 2 * j));
-        WITH_S1(bf16_put(is.half_p, codes1 + j, f32_get(m->s1 + 2 * j)));
+    f32_put(m->s0 + 2 * j, n.s0);
+    WITH_S1(f32_put(m->s1 + 2 * j, n.s1));
+    if (all)
+        f32_put(m->u + 2 * j, n.u);
+}
+
+INLINED made NAME(RULE, kept)(const between *restrict m, size_t j)
+{
+    const duo s0 = f32_get(m->s0 + 2 * j), s1 = STATES > 1 ? f32_get(m->s1 + 2 * j) : s0;
+    return (made){s0, s1, f32_get(m->u + 2 * j)};
+}
+
+/* ---- a quantum whose state is in bfloat16 ---- */
+
+/* With a turn of the first loop. A single one asks for all that it asks for in this way, as those of pairs.h do. */
+INLINED void NAME(RULE, ask_halves)(kind is, const void *p, const void *g, size_t j, const word *codes0,
+                                    const word *codes1, fastlr_asking asks)
+{
+    if (!ONCE) {
+        ask_with(is.half_g, g, j, DUO, TO_READ);
+        ask_with(is.half_p, p, j, DUO, TO_WRITE);
+        return;
     }
-    return bits;
+    if (asks == FASTLR_ASK_ALL) {
+        ask_soon(pair_in(is.half_g, g, j), 2 * DUO, width_of(is.half_g), TO_READ);
+        ask_soon(codes0 + j, 2 * DUO, 2, TO_WRITE);
+        WITH_S1(ask_soon(codes1 + j, 2 * DUO, 2, TO_WRITE));
+    }
+    if (asks >= FASTLR_ASK_LATE)
+        ask_soon(pair_in(is.half_p, p, j), 2 * DUO, width_of(is.half_p), TO_WRITE);
 }
 
-INLINED __m256i NAME(RULE, move_bytes)(kind is, void *restrict p, apply a, const between *restrict m)
+/* A loop that makes the new state, does the rest, or both. */
+INLINED gathered NAME(RULE, loop_halves)(bool make, bool rest, kind is, void *restrict p, const void *restrict g,
+                                         word *restrict codes0, word *restrict codes1, apply a, NAME(OF, step) h,
+                                         fastlr_asking asks, between *restrict m)
 {
-    __m256i bits = _mm256_setzero_si256();
-    for (size_t j = 0; j < PAIRS; j += DUO)
-        bits = _mm256_or_si256(bits, NAME(RULE, move_duo)(is, p, j, a, m));
-    return bits;
+    gathered o = {0};
+    for (size_t j = 0; j < PAIRS; j += DUO) {
+        made n;
+        if (make) {
+            const duo t0 = bf16_get(is.half_p, codes0 + j), t1 = STATES > 1 ? bf16_get(is.half_p, codes1 + j) : t0;
+            n = NAME(RULE, make_duo)(is, p, g, j, t0, t1, a, h);
+            if (!rest || !settles_late(is))
+                NAME(RULE, keep)(m, j, n, !rest);
+            NAME(RULE, ask_halves)(is, p, g, j, codes0, codes1, asks);
+        }
+        if (rest) {
+            if (!make)
+                n = NAME(RULE, kept)(m, j);
+            o.bits = either(o.bits, NAME(RULE, move_duo)(is, p, j, n, a));
+            bf16_put(is.half_p, codes0 + j, n.s0);
+            WITH_S1(bf16_put(is.half_p, codes1 + j, n.s1));
+        }
+    }
+    return o;
 }
 
 INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, word *codes1, apply a, NAME(OF, step) h,
                                 fastlr_asking asks)
 {
     between m;
-    peaks most = {0};
-    if (asks == FASTLR_ASK_ALL) {
-        ask_before(is.half_g, g, TO_READ);
-        ask_soon(codes0, FASTLR_QUANTUM, 2, TO_WRITE);
-        WITH_S1(ask_soon(codes1, FASTLR_QUANTUM, 2, TO_WRITE));
+    gathered o;
+    if (!ONCE) {
+        if (asks == FASTLR_ASK_ALL) {
+            ask_before(is.half_g, g, TO_READ);
+            ask_soon(codes0, FASTLR_QUANTUM, 2, TO_WRITE);
+            WITH_S1(ask_soon(codes1, FASTLR_QUANTUM, 2, TO_WRITE));
+        }
+        NAME(RULE, loop_halves)(true, false, is, p, g, codes0, codes1, a, h, asks, &m);
+        ask_before(is.half_p, p, TO_WRITE);
     }
-    for (size_t j = 0; j < PAIRS; j += DUO) {
-        const duo t0 = bf16_get(is.half_p, codes0 + j), t1 = STATES > 1 ? bf16_get(is.half_p, codes1 + j) : t0;
-        most = NAME(RULE, make_duo)(is, p, g, j, t0, t1, a, h, &m, most);
-        ask_with(is.half_g, g, j, DUO, TO_READ);
-        ask_with(is.half_p, p, j, DUO, TO_WRITE);
-    }
-    ask_before(is.half_p, p, TO_WRITE);
-    const __m256i bits = a.decay != 0 ? NAME(RULE, move_halves)(is, p, codes0, codes1, decaying(a), &m)
-                                      : NAME(RULE, move_halves)(is, p, codes0, codes1, without_decay(a), &m);
-    if (may_be_nan(bits) && any_nan(is.half_p, p)) {
+    if (a.decay != 0)
+        o = NAME(RULE, loop_halves)(ONCE, true, is, p, g, codes0, codes1, decaying(a), h, asks, &m);
+    else
+        o = NAME(RULE, loop_halves)(ONCE, true, is, p, g, codes0, codes1, without_decay(a), h, asks, &m);
+    if (may_be_nan(o.bits) && any_nan(is.half_p, p)) {
         if (is.half_p)
             settle(p);
-        put_settled(is.half_p, codes0, m.s0);
-        WITH_S1(put_settled(is.half_p, codes1, m.s1));
+        if (settles_late(is)) {
+            settle(codes0);
+            WITH_S1(settle(codes1));
+        } else {
+            put_settled(is.half_p, codes0, m.s0);
+            WITH_S1(put_settled(is.half_p, codes1, m.s1));
+        }
     }
 }
+
+/* ---- a quantum whose state is in 8 bits ---- */
 
 #define GET(q, codes, scale) (SQUARES >> q & 1 ? uint8_get(is.half_p, codes, scale) : int8_get(is.half_p, codes, scale))
 #define PUT(q, codes, x, fit)                                                                                          \
     (SQUARES >> q & 1 ? uint8_put(is.half_p, codes, x, fit) : int8_put(is.half_p, codes, x, fit))
+#define QUAD(x, j) ((quad){f32_get((x) + 2 * (j)), f32_get((x) + 2 * (WORDS + (j)))})
+
+/* The codes of words j on, of what waits. */
+INLINED void NAME(RULE, put_codes)(kind is, size_t j, word *restrict codes0, word *restrict codes1, float fit0,
+                                   float fit1, const between *restrict old)
+{
+    (void)codes1, (void)fit1;
+    PUT(0, codes0 + j, QUAD(old->s0, j), fit0);
+    WITH_S1(PUT(1, codes1 + j, QUAD(old->s1, j), fit1));
+}
+
+/* Pairs j on, of a loop that makes their new state, moves the parameters, or both. */
+INLINED gathered NAME(RULE, turn_bytes)(bool make, bool move, kind is, void *restrict p, const void *restrict g,
+                                        size_t j, duo t0, duo t1, apply a, NAME(OF, step) h, between *restrict m,
+                                        gathered o)
+{
+    const made n = make ? NAME(RULE, make_duo)(is, p, g, j, t0, t1, a, h) : NAME(RULE, kept)(m, j);
+    if (move)
+        o.bits = either(o.bits, NAME(RULE, move_duo)(is, p, j, n, a));
+    if (make) {
+        NAME(RULE, keep)(m, j, n, !move);
+        o.most0 = peak(o.most0, n.s0, SQUARES & 1);
+        WITH_S1(o.most1 = peak(o.most1, n.s1, SQUARES & 2));
+    }
+    return o;
+}
+
+/* A loop that makes the new state, does the rest, or both. What waits is of another quantum. */
+INLINED gathered NAME(RULE, loop_bytes)(bool make, bool rest, kind is, void *restrict p, const void *restrict g,
+                                        const word *restrict codes0, const word *restrict codes1, float scale0,
+                                        float scale1, apply a, NAME(OF, step) h, waiting *w, gathered o)
+{
+    between *const restrict m = w->m + w->newest;
+    const between *const restrict old = w->m + (w->newest != ONCE);
+    word *const restrict old0 = w->codes0, *const restrict old1 = w->codes1;
+    const float fit0 = w->fit0, fit1 = w->fit1;
+    (void)scale1;
+    for (size_t j = 0; j < WORDS; j += DUO) {
+        quad t0 = {0}, t1 = {0};
+        if (make) {
+            t0 = GET(0, codes0 + j, scale0);
+            WITH_S1(t1 = GET(1, codes1 + j, scale1));
+        }
+        o = NAME(RULE, turn_bytes)(make, rest, is, p, g, j, t0.low, t1.low, a, h, m, o);
+        o = NAME(RULE, turn_bytes)(make, rest, is, p, g, WORDS + j, t0.high, t1.high, a, h, m, o);
+        if (rest)
+            NAME(RULE, put_codes)(is, j, old0, old1, fit0, fit1, old);
+        if (make) {
+            ask_with(is.half_g, g, 2 * j, 2 * DUO, TO_READ);
+            ask_with(is.half_p, p, 2 * j, 2 * DUO, TO_WRITE);
+        }
+    }
+    return o;
+}
+
+/* Has the newest wait, and makes its scale. */
+INLINED void NAME(RULE, wait)(waiting *w, word *codes0, word *codes1, float *scale0, float *scale1, gathered o)
+{
+    w->codes0 = codes0, w->codes1 = codes1;
+    *scale0 = w->scale0 = scale_of(largest_bits(o.most0), TOP(0), &w->fit0);
+    WITH_S1(*scale1 = w->scale1 = scale_of(largest_bits(o.most1), TOP(1), &w->fit1));
+}
+
+INLINED void NAME(RULE, clear_waiting)(const waiting *w)
+{
+    clear_nan(w->codes0, w->scale0);
+    WITH_S1(clear_nan(w->codes1, w->scale1));
+}
 
 INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, word *codes1, float *scale0,
-                               float *scale1, apply a, NAME(OF, step) h, fastlr_asking asks)
+                               float *scale1, apply a, NAME(OF, step) h, fastlr_asking asks, waiting *w)
 {
-    between m;
-    peaks most = {0};
-    float fit0, fit1 = 0;
-    (void)fit1;
-    ask_before(is.half_g, g, TO_READ);
+    const float by0 = *scale0, by1 = STATES > 1 ? *scale1 : 0;
+    gathered o = {0};
     if (asks == FASTLR_ASK_ALL) {
         ask_soon(codes0, FASTLR_QUANTUM, 1, TO_WRITE);
         WITH_S1(ask_soon(codes1, FASTLR_QUANTUM, 1, TO_WRITE));
     }
-    for (size_t j = 0; j < WORDS; j += DUO) {
-        const quad t0 = GET(0, codes0 + j, *scale0), t1 = STATES > 1 ? GET(1, codes1 + j, *scale1) : t0;
-        most = NAME(RULE, make_duo)(is, p, g, j, t0.low, t1.low, a, h, &m, most);
-        most = NAME(RULE, make_duo)(is, p, g, WORDS + j, t0.high, t1.high, a, h, &m, most);
-        ask_with(is.half_g, g, 2 * j, 2 * DUO, TO_READ);
-        ask_with(is.half_p, p, 2 * j, 2 * DUO, TO_WRITE);
+    ask_before(is.half_g, g, TO_READ);
+    if (!ONCE) {
+        o = NAME(RULE, loop_bytes)(true, false, is, p, g, codes0, codes1, by0, by1, a, h, w, o);
+        NAME(RULE, wait)(w, codes0, codes1, scale0, scale1, o);
     }
-    *scale0 = scale_of(largest_bits(most.s0), TOP(0), &fit0);
-    WITH_S1(*scale1 = scale_of(largest_bits(most.s1), TOP(1), &fit1));
     ask_before(is.half_p, p, TO_WRITE);
-    const __m256i bits = a.decay != 0 ? NAME(RULE, move_bytes)(is, p, decaying(a), &m)
-                                      : NAME(RULE, move_bytes)(is, p, without_decay(a), &m);
-    for (size_t j = 0; j < WORDS; j += DUO) {
-        PUT(0, codes0 + j, ((quad){f32_get(m.s0 + 2 * j), f32_get(m.s0 + 2 * (WORDS + j))}), fit0);
-        WITH_S1(PUT(1, codes1 + j, ((quad){f32_get(m.s1 + 2 * j), f32_get(m.s1 + 2 * (WORDS + j))}), fit1));
-    }
-    if (is.half_p && may_be_nan(bits) && any_nan(true, p))
+    if (a.decay != 0)
+        o = NAME(RULE, loop_bytes)(ONCE, true, is, p, g, codes0, codes1, by0, by1, decaying(a), h, w, o);
+    else
+        o = NAME(RULE, loop_bytes)(ONCE, true, is, p, g, codes0, codes1, by0, by1, without_decay(a), h, w, o);
+    NAME(RULE, clear_waiting)(w);
+    if (is.half_p && may_be_nan(o.bits) && any_nan(true, p))
         settle(p);
-    clear_nan(codes0, *scale0);
-    WITH_S1(clear_nan(codes1, *scale1));
+    if (ONCE) {
+        NAME(RULE, wait)(w, codes0, codes1, scale0, scale1, o);
+        w->newest = !w->newest;
+    }
+}
+
+/* n is whole quanta. */
+INLINED void NAME(RULE, all_bytes)(size_t n, kind is, void *p, const void *g, word *codes0, word *codes1, float *scale0,
+                                   float *scale1, apply a, NAME(OF, step) h, fastlr_asking asks)
+{
+    waiting w;
+    if (ONCE)
+        memset(&w, 0, sizeof w);
+    w.newest = false, w.codes0 = w.codes1 = w.none;
+    for (size_t k = 0; k < n / FASTLR_QUANTUM; k++)
+        NAME(RULE, bytes)(is, pair_in(is.half_p, p, k * PAIRS), pair_in(is.half_g, g, k * PAIRS), codes0 + k * WORDS,
+                          codes1 + k * WORDS, scale0 + k, scale1 + k, a, h, asks, &w);
+    if (ONCE) {
+        for (size_t j = 0; j < WORDS; j += DUO)
+            NAME(RULE, put_codes)(is, j, w.codes0, w.codes1, w.fit0, w.fit1, w.m + !w.newest);
+        NAME(RULE, clear_waiting)(&w);
+    }
 }
 
 #undef GET
 #undef PUT
+#undef QUAD

@@ -47,13 +47,6 @@ typedef struct {
 #define INDEPENDENT _Pragma("GCC ivdep")
 #endif
 
-/* Whether NaN can be left to the end of a quantum: no number has one that bfloat16 does not hold. One in the state is one in the
- * parameter too, so looking for that is enough, where testing each number takes a tenth of the time. */
-INLINED bool settles_late(kind is)
-{
-    return is.half_g && (is.half_p || is.plain);
-}
-
 INLINED uint32_t halves_of(pair x, bool unsettled)
 {
     return unsettled ? bf16_word_unsettled(x) : bf16_word(x);
@@ -234,6 +227,15 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
         settle(p);
     clear_nan(codes0, *scale0);
     WITH_S1(clear_nan(codes1, *scale1));
+}
+
+/* n is whole quanta. */
+INLINED void NAME(RULE, all_bytes)(size_t n, kind is, void *p, const void *g, word *codes0, word *codes1, float *scale0,
+                                   float *scale1, apply a, NAME(OF, step) h, fastlr_asking asks)
+{
+    for (size_t k = 0; k < n / FASTLR_QUANTUM; k++)
+        NAME(RULE, bytes)(is, pair_in(is.half_p, p, k * PAIRS), pair_in(is.half_g, g, k * PAIRS), codes0 + k * WORDS,
+                          codes1 + k * WORDS, scale0 + k, scale1 + k, a, h, asks);
 }
 
 #undef GIVEN

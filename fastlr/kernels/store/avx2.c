@@ -1,6 +1,6 @@
 #ifdef __x86_64__
 #ifndef PLAIN /* bench/by_hand.py */
-#define AVX2
+#define VECTORS "avx2.h"
 #endif
 #define TARGET "avx2"
 #define TABLE fastlr_store_avx2

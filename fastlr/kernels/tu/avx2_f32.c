@@ -3,7 +3,7 @@
 #define FLOATS
 #define BITS uint32_t
 #ifndef PLAIN /* bench/by_hand.py */
-#define AVX2
+#define VECTORS "avx2.h"
 #endif
 #define TARGET "avx2"
 #define TABLE fastlr_avx2_f32

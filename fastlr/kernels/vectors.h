@@ -1,0 +1,154 @@
+/* What bits.h has, a vector of numbers at a time and with the processor's own instructions: those that pack numbers with
+ * saturation, shuffle bytes and round halves, which compilers do not find. The same bits. For fused/lanes.h and store.h.
+ *
+ * A template: avx2.h and avx512.h include it after defining LANE_COUNT, floats and integers, V(x) and BITS_OF_V(x), the names of
+ * instructions on these, and floats_of(). After it they have what they do each in their own way, by the same names.
+ *
+ * Lanes are an array, since a rule is written for one number: a loop over them is one instruction an operation, and gcc leaves
+ * nothing of the array.
+ *
+ * They come in one of two orders. By words, as bits.h says that codes lie, of each word the first number, then the second, and so
+ * on: so are parameters and gradients in bfloat16 a shift away. In order where parameters are float32 and have to stay as they are;
+ * codes are then permuted, which for so few bytes is less work.
+ */
+typedef struct {
+    _Alignas(4 * LANE_COUNT) float x[LANE_COUNT];
+} lanes;
+
+/* Twice as many elements: the first half and the second, or by words the even ones and the odd. */
+typedef struct {
+    lanes a, b;
+} duo;
+
+/* Of as many words of codes as there are lanes: elements 2j and 2j + 1, and 128 + 2j and 129 + 2j. */
+typedef struct {
+    duo low, high;
+} quad;
+
+INLINED lanes lanes_of(floats x)
+{
+    lanes y;
+    V(store_ps)(y.x, x);
+    return y;
+}
+
+INLINED floats vector_of(lanes x)
+{
+    return V(load_ps)(x.x);
+}
+
+INLINED integers lane_bits(lanes x)
+{
+    return BITS_OF_V(castps)(vector_of(x));
+}
+
+INLINED integers load_words(const word *words)
+{
+    return BITS_OF_V(loadu)((const integers *)words);
+}
+
+INLINED void store_words(word *words, integers x)
+{
+    BITS_OF_V(storeu)((integers *)words, x);
+}
+
+/* ---- float32 ---- */
+
+INLINED duo f32_get(const float *x)
+{
+    return (duo){lanes_of(V(loadu_ps)(x)), lanes_of(V(loadu_ps)(x + LANE_COUNT))};
+}
+
+INLINED void f32_put(float *x, duo y)
+{
+    V(storeu_ps)(x, vector_of(y.a));
+    V(storeu_ps)(x + LANE_COUNT, vector_of(y.b));
+}
+
+/* The bits that any of both has. */
+INLINED integers either(integers x, integers y)
+{
+    return BITS_OF_V(or)(x, y);
+}
+
+/* The larger magnitudes, as integers. A mean of squares, which is never −0, has no sign to take off. */
+INLINED integers peak(integers most, duo x, bool square)
+{
+    const integers kept = V(set1_epi32)(square ? -1 : MAGNITUDE), a = BITS_OF_V(and)(lane_bits(x.a), kept),
+                   b = BITS_OF_V(and)(lane_bits(x.b), kept);
+    return V(max_epu32)(most, V(max_epu32)(a, b));
+}
+
+/* ---- bfloat16 ---- */
+
+/* Halves of words, as the upper ones of lanes. */
+INLINED integers low_halves(integers w)
+{
+    return V(slli_epi32)(w, 16);
+}
+
+INLINED integers high_halves(integers w)
+{
+    return BITS_OF_V(and)(w, V(set1_epi32)(-0x10000));
+}
+
+/* ---- 8 bits ---- */
+
+/* Of codes times 2¹⁶; factor is the scale over that. */
+INLINED lanes int8_numbers(integers x, floats factor)
+{
+    return lanes_of(V(mul_ps)(V(cvtepi32_ps)(x), factor));
+}
+
+/* Of codes times 2 to the STEEP, and LOWEST. */
+INLINED lanes uint8_numbers(integers x, floats factor)
+{
+    return lanes_of(V(mul_ps)(floats_of(x), factor));
+}
+
+/* A lane with the ith byte in the place of its byte `to`, and 0 in the others: of what shuffles go by. */
+#define LANE(i, to) ((int)(0x80808080U ^ (0x80U ^ (unsigned)(i)) << 8 * (to)))
+
+/* By words. Products put the codes of even bytes, and of odd ones, into the halves of words; from there each is a shift away. */
+INLINED quad int8_by_words(const word *codes, float scale)
+{
+    const floats factor = V(set1_ps)(scale * 0x1p-16f);
+    const integers w = load_words(codes), even = V(maddubs_epi16)(V(set1_epi16)(1), w),
+                   odd = V(maddubs_epi16)(V(set1_epi16)(256), w);
+    return (quad){{int8_numbers(low_halves(even), factor), int8_numbers(low_halves(odd), factor)},
+                  {int8_numbers(high_halves(even), factor), int8_numbers(high_halves(odd), factor)}};
+}
+
+INLINED quad uint8_by_words(const word *codes, float scale)
+{
+    const floats factor = V(set1_ps)(scale);
+    const integers w = load_words(codes), lowest = V(set1_epi32)(LOWEST),
+                   even = V(maddubs_epi16)(w, V(set1_epi16)(1 << UPPER)),
+                   odd = V(maddubs_epi16)(w, V(set1_epi16)(256 << UPPER));
+#define NUMBERS(halves) uint8_numbers(BITS_OF_V(or)(halves, lowest), factor)
+    return (quad){{NUMBERS(low_halves(even)), NUMBERS(low_halves(odd))},
+                  {NUMBERS(high_halves(even)), NUMBERS(high_halves(odd))}};
+#undef NUMBERS
+}
+
+/* The codes, packed: of each 16 bytes by fours those of low.a, low.b, high.a and high.b. */
+INLINED integers int8_packed(quad x, float fit)
+{
+    const floats factor = V(set1_ps)(fit);
+#define NEAR(x) V(cvtps_epi32)(V(mul_ps)(vector_of(x), factor))
+    const integers low = V(packs_epi32)(NEAR(x.low.a), NEAR(x.low.b)),
+                   high = V(packs_epi32)(NEAR(x.high.a), NEAR(x.high.b));
+#undef NEAR
+    return V(packs_epi16)(low, high);
+}
+
+INLINED integers fitted(lanes x, float fit)
+{
+    return BITS_OF_V(castps)(V(mul_ps)(vector_of(x), V(set1_ps)(fit)));
+}
+
+/* As uint8_word(), of upper halves; what is less than the lowest code becomes 0 by saturation. */
+INLINED integers uint8_codes(integers halves)
+{
+    return V(srli_epi16)(V(subs_epu16)(halves, V(set1_epi16)(BASE)), UPPER);
+}
