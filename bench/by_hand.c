@@ -1,11 +1,12 @@
-/* For by_hand.py: AdamW and the conversions of tiles, called where they are, of kernels compiled once by hand and once without. */
+/* For by_hand.py: AdamW and the conversions of tiles, called where they are, of kernels compiled once by hand and once without.
+ * RULES and STORE name the tables of the instruction set. */
 #include "stored.h"
 #include "table.h"
 
 #include <string.h>
 
-extern const fastlr_table fastlr_avx2_f32;
-extern const fastlr_codec fastlr_store_avx2[FASTLR_DTYPES];
+extern const fastlr_table RULES;
+extern const fastlr_codec STORE[FASTLR_DTYPES];
 
 /* A step over whole quanta. No scales: state in bfloat16. */
 void by_hand_step(size_t n, int half_p, void *p, int half_g, const void *g, void *m, void *v, float *m_scale,
@@ -14,7 +15,7 @@ void by_hand_step(size_t n, int half_p, void *p, int half_g, const void *g, void
     const struct {
         double b1, b2, eps, hat;
     } adam = {0.9, 0.999, 1e-8, 0};
-    const fastlr_rule *const *rule = fastlr_avx2_f32.rules;
+    const fastlr_rule *const *rule = RULES.rules;
     while (strcmp((*rule)->name, "adam") != 0)
         rule++;
     fastlr_hyper hyper = {.lr = 1e-3, .decay = 0.01, .scale = 1};
@@ -28,7 +29,7 @@ void by_hand_step(size_t n, int half_p, void *p, int half_g, const void *g, void
 /* n numbers, a quantum at a time, from a format and back to it. */
 void by_hand_convert(size_t n, const char *name, float *numbers, void *codes, float *scales)
 {
-    const fastlr_codec *const codec = &fastlr_store_avx2[FASTLR_F32];
+    const fastlr_codec *const codec = &STORE[FASTLR_F32];
     const fastlr_format format = *name == 'b' ? FASTLR_BF16 : *name == 'i' ? FASTLR_INT8 : FASTLR_UINT8;
     const size_t each = format == FASTLR_BF16 ? 2 : 1;
     for (size_t i = 0; i < n; i += FASTLR_QUANTUM) {

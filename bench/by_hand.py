@@ -1,8 +1,8 @@
-"""`python -m bench.by_hand`: what the loops written by hand for AVX2 gain over those that gcc makes of plain C.
+"""`python -m bench.by_hand`: what the loops written by hand gain over those that gcc makes of plain C.
 
-Compiles kernels/tu/avx2_f32.c and store/avx2.c twice, as they are and with PLAIN (fused/pairs.h for fused/lanes.h),
-and times AdamW's loops and the conversions of tiles in the same rounds, on one thread, without what Python adds. All
-bits must agree. Not measured: other compilers, threads, rules of another cost.
+Compiles an instruction set's file of kernels/tu/ and of store/ twice, as they are and with PLAIN (fused/pairs.h for
+fused/lanes.h), and times AdamW's loops and the conversions of tiles in the same rounds, on one thread and in the second
+cache. All bits must agree. Not measured: other compilers, threads, rules of another cost.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from fastlr.precision import to_bfloat16
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 KERNELS = ROOT / "fastlr" / "kernels"
-SOURCES = ["tu/avx2_f32.c", "store/avx2.c", "prefetch.c"]
+ISAS = ("avx512", "avx2")  # that have a header of vectors
 BUILDS: dict[str, list[str]] = {"by hand": [], "plain": ["-DPLAIN"]}
 STORAGES = [  # whether parameters and gradients are bfloat16; bytes of a state's element
     ("float32/float32/bfloat16", False, False, 2),
@@ -45,11 +45,13 @@ FORMATS = {"bfloat16": 2, "int8": 1, "uint8": 1}  # bytes of a code
 QUANTUM = 256
 
 
-def build(cc: str, name: str, more: list[str], directory: str) -> ctypes.CDLL:
+def build(cc: str, isa: str, name: str, more: list[str], directory: str) -> ctypes.CDLL:
     flags = re.search(r"^FLAGS = \[(.*)\]", (ROOT / "setup.py").read_text(), re.M)
     assert flags
     library = os.path.join(directory, f"{name.replace(' ', '_')}.so")
-    sources = [str(ROOT / "bench" / "by_hand.c"), *(str(KERNELS / source) for source in SOURCES)]
+    kernels = f"tu/{isa}_f32.c", f"store/{isa}.c", "prefetch.c"
+    sources = [str(ROOT / "bench" / "by_hand.c"), *(str(KERNELS / source) for source in kernels)]
+    more = [*more, f"-DRULES=fastlr_{isa}_f32", f"-DSTORE=fastlr_store_{isa}"]
     includes = [f"-I{KERNELS}", f"-I{KERNELS.parent / 'include'}"]
     exported = [x for x in flags[1].replace('"', "").split(", ") if x != "-fvisibility=hidden"]
     command = [cc, *exported, "-fPIC", "-shared", *more, *includes, *sources, "-o", library, "-lm"]
@@ -99,18 +101,20 @@ def measure(libraries: dict[str, ctypes.CDLL], what: str, make: Callable[..., An
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=parse_size, default=parse_size("8Ki"), help="elements, a multiple of 256")
+    parser.add_argument("--size", type=parse_size, default=parse_size("64Ki"), help="elements, a multiple of 256")
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--cc", default="gcc")
-    a = parser.parse_args()
-    if "avx2" not in _core.isas():
+    runs = [isa for isa in ISAS if _core.isas().get(isa)]
+    if not runs:
         parser.error("this processor has no AVX2")
+    parser.add_argument("--isa", choices=runs, default=runs[0], help="default: %(default)s")
+    a = parser.parse_args()
     if a.size % QUANTUM:
         parser.error(f"--size must be a multiple of {QUANTUM}")
     print(machine.describe())
     with tempfile.TemporaryDirectory() as directory:
         with ThreadPoolExecutor() as pool:
-            built = pool.map(lambda x: build(a.cc, *x, directory), BUILDS.items())
+            built = pool.map(lambda x: build(a.cc, a.isa, *x, directory), BUILDS.items())
             libraries = dict(zip(BUILDS, built, strict=True))
         table = [
             measure(libraries, what, lambda library, kind=kind: stepper(library, a.size, *kind), a.rounds)
@@ -120,7 +124,7 @@ def main() -> None:
             measure(libraries, f"{name} there and back", lambda x, name=name: converter(x, a.size, name), a.rounds)
             for name in FORMATS
         ]
-    print(f"\n{show_size(a.size)} elements, one thread, {a.rounds} rounds\n")
+    print(f"\n{a.isa}, {show_size(a.size)} elements, one thread, {a.rounds} rounds\n")
     print(render(("AdamW's storage; conversion", *BUILDS, "by hand / plain"), table))
 
 

@@ -404,13 +404,16 @@ def test_storage_alone_writes_states_and_leaves_parameters():
         assert moves[0] < 0.9 * moves[1], kind
 
 
-@pytest.mark.skipif("avx2" not in _core.isas() or not shutil.which("gcc"), reason="no AVX2, or no gcc")
-def test_loops_by_hand_are_compared_with_plain_ones(monkeypatch, capsys):
+@pytest.mark.parametrize("isa", by_hand.ISAS)
+def test_loops_by_hand_are_compared_with_plain_ones(isa, monkeypatch, capsys):
     """Of the same bits, or it raises; compiled in less time than what is measured."""
+    if not _core.isas().get(isa) or not shutil.which("gcc"):
+        pytest.skip(f"no {isa}, or no gcc")
     monkeypatch.setattr(by_hand, "BUILDS", {name: [*more, "-O1"] for name, more in by_hand.BUILDS.items()})
-    monkeypatch.setattr(sys, "argv", ["by_hand", "--size", "768", "--rounds", "1"])
+    monkeypatch.setattr(sys, "argv", ["by_hand", "--isa", isa, "--size", "768", "--rounds", "1"])
     by_hand.main()
     text = capsys.readouterr().out
+    assert f"\n{isa}, 768 elements" in text
     for what in [*(kind[0] for kind in by_hand.STORAGES), *by_hand.FORMATS]:
         assert f"\n{what} " in text
     monkeypatch.setattr(sys, "argv", ["by_hand", "--size", "1000"])

@@ -58,14 +58,14 @@ class Loops(NamedTuple):
     sums: bool = False  # which are double
     wider: bool = False  # in registers of several sizes, where numbers of fewer bits are widened
     few: bool = False  # where no more REGISTERS are defined: marked !ONCE in pairs.h
-    avx2: bool | None = None  # whether only where AVX2 is defined, or only elsewhere
+    by_hand: bool | None = None  # whether only where VECTORS is defined, or only elsewhere
     every: bool = False  # the compiler must leave none
 
     def made(self, unit: pathlib.Path) -> bool:
         """Whether a unit has them."""
         if not unit.match(self.units) or (self.few and "#define REGISTERS" in unit.read_text()):
             return False
-        return self.avx2 in (None, "#define AVX2" in unit.read_text())
+        return self.by_hand in (None, "#define VECTORS" in unit.read_text())
 
     def found(self, cc: str, unit: pathlib.Path, report: list[Remark]) -> int:
         """The remarks of a unit that are of these loops, of the instruction set's full width."""
@@ -144,13 +144,13 @@ def loops_of(rule: str, given: str, cc: str) -> list[Loops]:
     found = [Loops(rule, f"sweep-{rule}.h", (2 if trailed else 4) + surveyed, sums=surveyed or trailed)]
     if "FUSED" in given:  # three pairs of parameters and gradients, plain ones and others
         own = functools.partial(Loops, units="tu/*_f32.c", wider=True)
-        # With AVX2 gcc's are by lanes, eight elements at a time: twice for bfloat16 state, four times for 8-bit state.
+        # With vectors of their own gcc's are by lanes: twice for bfloat16 state, four times for 8-bit state.
         lanes = "clang" not in cc
         for k, x in marked("pairs.h", "INDEPENDENT"):
             elsewhere = False if lanes else None
-            found.append(own(f"{rule} pairs:{k}", f"pairs-{rule}.h", 6, k, few="!ONCE" in x, avx2=elsewhere))
+            found.append(own(f"{rule} pairs:{k}", f"pairs-{rule}.h", 6, k, few="!ONCE" in x, by_hand=elsewhere))
         for k, _ in marked("lanes.h", "BY_LANE") if lanes else []:
-            found.append(own(f"{rule} lanes:{k}", f"lanes-{rule}.h", 36, k, avx2=True, every=True))
+            found.append(own(f"{rule} lanes:{k}", f"lanes-{rule}.h", 36, k, by_hand=True, every=True))
     return found
 
 
@@ -166,17 +166,17 @@ def other_loops() -> list[Loops]:
     found = [
         Loops(f"factored.h:{k}", "factored.h", 1, k, sums=True) for k, x in lines if re.fullmatch(FACTORED, x.strip())
     ]
-    for avx2, name in (False, "store.h"), (True, "store.h by hand"):
-        floats, doubles = store_loops(avx2)
-        store = functools.partial(Loops, file="store.h|bits.h", units="store/*.c", wider=True, avx2=avx2)
+    for by_hand, name in (False, "store.h"), (True, "store.h by hand"):
+        floats, doubles = store_loops(by_hand)
+        store = functools.partial(Loops, file="store.h|bits.h", units="store/*.c", wider=True, by_hand=by_hand)
         found += [store(name, least=floats), store(f"{name}, doubles", least=floats + doubles, sums=True)]
     return found
 
 
-def store_loops(avx2: bool) -> tuple[int, int]:
-    """How many loops store.h has with AVX2 or without, but for those by lanes; and how many more of doubles."""
+def store_loops(by_hand: bool) -> tuple[int, int]:
+    """How many loops store.h has with VECTORS or without, but for those by lanes; and how many more of doubles."""
     text = (KERNELS / "store.h").read_text()
-    text = re.sub(r"#ifdef AVX2\n(.*?)(?:#else\n(.*?))?#endif\n", rf"\{1 if avx2 else 2}", text, flags=re.S)
+    text = re.sub(r"#ifdef VECTORS\n(.*?)(?:#else\n(.*?))?#endif\n", rf"\{1 if by_hand else 2}", text, flags=re.S)
     blocks = "LANE_COUNT" not in text  # the first of a block's calls largest_of() of bits.h
     several = {"LOAD_BLOCK": blocks, "SAVE_BLOCK": 1 + blocks, "KAHAN": 2, "EXTRAS": 3}
     names = "LOAD|SAVE|LOAD_BLOCK|SAVE_BLOCK|SAVE_BY_CHANCE|KAHAN|EXTRAS"

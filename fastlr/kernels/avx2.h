@@ -14,6 +14,11 @@ INLINED floats floats_of(integers x)
     return _mm256_castsi256_ps(x);
 }
 
+INLINED bool any_equal(integers x, integers y)
+{
+    return _mm256_movemask_epi8(_mm256_cmpeq_epi32(x, y));
+}
+
 #include "vectors.h"
 
 /* The largest of integers. */
@@ -24,14 +29,6 @@ INLINED uint32_t largest_bits(__m256i x)
     for (int k = 0; k < LANE_COUNT; k++)
         most = each[k] > most ? each[k] : most;
     return most;
-}
-
-/* Whether any of the numbers with these bits among them may be NaN: then all bits of the exponent are set, which they are in no
- * disjunction of numbers below 2. So parameters are seldom looked at one by one. */
-INLINED bool may_be_nan(__m256i bits)
-{
-    const __m256i infinite = _mm256_set1_epi32(INFINITE);
-    return _mm256_movemask_epi8(_mm256_cmpeq_epi32(_mm256_and_si256(bits, infinite), infinite));
 }
 
 /* Quarters 0, 2, 1, 3 of a vector: what instructions do in each half of it is then in order. */
@@ -130,15 +127,13 @@ INLINED void bytes_put(bool by_words, word *codes, __m256i x, __m128i words, __m
 
 INLINED void int8_put(bool by_words, word *codes, quad x, float fit)
 {
-    bytes_put(by_words, codes, int8_packed(x, fit), _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
-              _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
+    bytes_put(by_words, codes, int8_packed(x, fit), INT8_WORDS, UINT8_WORDS);
 }
 
 INLINED void uint8_put(bool by_words, word *codes, quad x, float fit)
 {
     const __m256i low = uint8_codes(upper_halves(fitted(x.low.a, fit), fitted(x.low.b, fit))),
                   high = uint8_codes(upper_halves(fitted(x.high.a, fit), fitted(x.high.b, fit)));
-    bytes_put(by_words, codes, _mm256_packus_epi16(low, high),
-              _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15),
+    bytes_put(by_words, codes, _mm256_packus_epi16(low, high), UINT8_WORDS,
               _mm_setr_epi8(0, 2, 8, 10, 4, 6, 12, 14, 1, 3, 9, 11, 5, 7, 13, 15));
 }

@@ -14,20 +14,17 @@ INLINED floats floats_of(integers x)
     return _mm512_castsi512_ps(x);
 }
 
+INLINED bool any_equal(integers x, integers y)
+{
+    return _mm512_cmpeq_epi32_mask(x, y);
+}
+
 #include "vectors.h"
 
 /* The largest of integers. */
 INLINED uint32_t largest_bits(__m512i x)
 {
     return _mm512_reduce_max_epu32(x);
-}
-
-/* Whether any of the numbers with these bits among them may be NaN: then all bits of the exponent are set, which they are in no
- * disjunction of numbers below 2. So parameters are seldom looked at one by one. */
-INLINED bool may_be_nan(__m512i bits)
-{
-    const __m512i infinite = _mm512_set1_epi32(INFINITE);
-    return _mm512_cmpeq_epi32_mask(_mm512_and_si512(bits, infinite), infinite);
 }
 
 /* Eight times four halves of words: these, then those `by` further, and so on. Indices that compilers work out. */
@@ -74,9 +71,10 @@ INLINED void bf16_put(bool by_words, word *codes, duo x)
 {
     enum { NOT_A_AND_B_OR_C = 0xae };
     const __m512i a = lane_bits(x.a), b = lane_bits(x.b), upper = upper_halves(by_words, a, b);
-    const __m512i least = _mm512_ternarylogic_epi32(upper, _mm512_set1_epi16(1), _mm512_set1_epi16(INT16_MIN), NOT_A_AND_B_OR_C);
+    const __m512i one = _mm512_set1_epi16(1), half = _mm512_set1_epi16(INT16_MIN);
+    const __m512i least = _mm512_ternarylogic_epi32(upper, one, half, NOT_A_AND_B_OR_C);
     const __mmask32 up = _mm512_cmpge_epu16_mask(lower_halves(by_words, a, b), least);
-    store_words(codes, _mm512_mask_sub_epi16(upper, up, upper, _mm512_set1_epi16(-1)));
+    store_words(codes, _mm512_mask_add_epi16(upper, up, upper, one));
 }
 
 /* Every NaN the one that bf16_near() makes. */
@@ -126,24 +124,23 @@ INLINED quad uint8_get(bool by_words, const word *codes, float scale)
 
 INLINED void int8_put(bool by_words, word *codes, quad x, float fit)
 {
-    const __m512i y = int8_packed(x, fit), later = _mm512_maskz_set1_epi64(0xf0, FOUR(2, 2, 2, 2)),
-                  in_order = _mm512_add_epi64(counted(FOUR(0, 4, 1, 5), 8), later),
-                  words = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
-    store_words(codes, by_words ? _mm512_shuffle_epi8(y, words) : _mm512_permutexvar_epi16(in_order, y));
+    const __m512i y = int8_packed(x, fit), second = _mm512_maskz_set1_epi64(0xf0, FOUR(2, 2, 2, 2)),
+                  order = _mm512_add_epi64(counted(FOUR(0, 4, 1, 5), 8), second);
+    store_words(codes, by_words ? _mm512_shuffle_epi8(y, _mm512_broadcast_i32x4(INT8_WORDS))
+                                : _mm512_permutexvar_epi16(order, y));
 }
 
 INLINED void uint8_put(bool by_words, word *codes, quad x, float fit)
 {
     const __m512i la = fitted(x.low.a, fit), lb = fitted(x.low.b, fit), ha = fitted(x.high.a, fit),
-                  hb = fitted(x.high.b, fit);
+                  hb = fitted(x.high.b, fit), twos = counted(FOUR(1, 3, 33, 35), 4);
     if (by_words) {
-        const __m512i y = _mm512_packus_epi16(uint8_codes(upper_halves(true, la, lb)), uint8_codes(upper_halves(true, ha, hb)));
-        const __m512i turn = _mm512_broadcast_i32x4(_mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15));
-        store_words(codes, _mm512_shuffle_epi8(y, turn));
+        const __m512i low = uint8_codes(upper_halves(true, la, lb)), high = uint8_codes(upper_halves(true, ha, hb));
+        store_words(codes, _mm512_shuffle_epi8(_mm512_packus_epi16(low, high), _mm512_broadcast_i32x4(UINT8_WORDS)));
     } else {
-        const __m512i by_fours = counted(FOUR(1, 3, 33, 35), 4);
-        const __m512i y = _mm512_packus_epi16(uint8_codes(_mm512_permutex2var_epi16(la, by_fours, ha)),
-                                              uint8_codes(_mm512_permutex2var_epi16(lb, by_fours, hb)));
-        store_words(codes, _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7), y));
+        const __m512i first = uint8_codes(_mm512_permutex2var_epi16(la, twos, ha)),
+                      second = uint8_codes(_mm512_permutex2var_epi16(lb, twos, hb));
+        store_words(codes, _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 2, 4, 6, 1, 3, 5, 7),
+                                                    _mm512_packus_epi16(first, second)));
     }
 }

@@ -2,7 +2,7 @@
  * saturation, shuffle bytes and round halves, which compilers do not find. The same bits. For fused/lanes.h and store.h.
  *
  * A template: avx2.h and avx512.h include it after defining LANE_COUNT, floats and integers, V(x) and BITS_OF_V(x), the names of
- * instructions on these, and floats_of(). After it they have what they do each in their own way, by the same names.
+ * instructions on these, floats_of() and any_equal(). After it they have what they do each in their own way, by the same names.
  *
  * Lanes are an array, since a rule is written for one number: a loop over them is one instruction an operation, and gcc leaves
  * nothing of the array.
@@ -74,9 +74,17 @@ INLINED integers either(integers x, integers y)
 /* The larger magnitudes, as integers. A mean of squares, which is never −0, has no sign to take off. */
 INLINED integers peak(integers most, duo x, bool square)
 {
-    const integers kept = V(set1_epi32)(square ? -1 : MAGNITUDE), a = BITS_OF_V(and)(lane_bits(x.a), kept),
-                   b = BITS_OF_V(and)(lane_bits(x.b), kept);
+    const integers kept = V(set1_epi32)(square ? -1 : MAGNITUDE), a = BITS_OF_V (and)(lane_bits(x.a), kept),
+                   b = BITS_OF_V (and)(lane_bits(x.b), kept);
     return V(max_epu32)(most, V(max_epu32)(a, b));
+}
+
+/* Whether any of the numbers with these bits among them may be NaN: then all bits of the exponent are set, which they are in no
+ * disjunction of numbers below 2. So parameters are seldom looked at one by one. */
+INLINED bool may_be_nan(integers bits)
+{
+    const integers infinite = V(set1_epi32)(INFINITE);
+    return any_equal(BITS_OF_V (and)(bits, infinite), infinite);
 }
 
 /* ---- bfloat16 ---- */
@@ -89,7 +97,7 @@ INLINED integers low_halves(integers w)
 
 INLINED integers high_halves(integers w)
 {
-    return BITS_OF_V(and)(w, V(set1_epi32)(-0x10000));
+    return BITS_OF_V (and)(w, V(set1_epi32)(-0x10000));
 }
 
 /* ---- 8 bits ---- */
@@ -109,12 +117,11 @@ INLINED lanes uint8_numbers(integers x, floats factor)
 /* A lane with the ith byte in the place of its byte `to`, and 0 in the others: of what shuffles go by. */
 #define LANE(i, to) ((int)(0x80808080U ^ (0x80U ^ (unsigned)(i)) << 8 * (to)))
 
-/* By words. Products put the codes of even bytes, and of odd ones, into the halves of words; from there each is a shift away. */
+/* By words. The codes of even bytes, and of odd ones, go into the halves of words; from there each is a shift away. */
 INLINED quad int8_by_words(const word *codes, float scale)
 {
     const floats factor = V(set1_ps)(scale * 0x1p-16f);
-    const integers w = load_words(codes), even = V(maddubs_epi16)(V(set1_epi16)(1), w),
-                   odd = V(maddubs_epi16)(V(set1_epi16)(256), w);
+    const integers w = load_words(codes), even = V(maddubs_epi16)(V(set1_epi16)(1), w), odd = V(srai_epi16)(w, 8);
     return (quad){{int8_numbers(low_halves(even), factor), int8_numbers(low_halves(odd), factor)},
                   {int8_numbers(high_halves(even), factor), int8_numbers(high_halves(odd), factor)}};
 }
@@ -122,12 +129,10 @@ INLINED quad int8_by_words(const word *codes, float scale)
 INLINED quad uint8_by_words(const word *codes, float scale)
 {
     const floats factor = V(set1_ps)(scale);
-    const integers w = load_words(codes), lowest = V(set1_epi32)(LOWEST),
-                   even = V(maddubs_epi16)(w, V(set1_epi16)(1 << UPPER)),
-                   odd = V(maddubs_epi16)(w, V(set1_epi16)(256 << UPPER));
-#define NUMBERS(halves) uint8_numbers(BITS_OF_V(or)(halves, lowest), factor)
-    return (quad){{NUMBERS(low_halves(even)), NUMBERS(low_halves(odd))},
-                  {NUMBERS(high_halves(even)), NUMBERS(high_halves(odd))}};
+    const integers w = load_words(codes), kept = V(set1_epi32)(255 << STEEP), lowest = V(set1_epi32)(LOWEST);
+#define NUMBERS(shifted) uint8_numbers(BITS_OF_V(or)(BITS_OF_V (and)(shifted, kept), lowest), factor)
+    return (quad){{NUMBERS(V(slli_epi32)(w, STEEP)), NUMBERS(V(slli_epi32)(w, STEEP - 8))},
+                  {NUMBERS(V(slli_epi32)(w, STEEP - 16)), NUMBERS(V(srli_epi32)(w, 24 - STEEP))}};
 #undef NUMBERS
 }
 
@@ -152,3 +157,7 @@ INLINED integers uint8_codes(integers halves)
 {
     return V(srli_epi16)(V(subs_epu16)(halves, V(set1_epi16)(BASE)), UPPER);
 }
+
+/* Where by words the bytes of each 16 are from: of int8_packed(), and of uint8_codes() packed. */
+#define INT8_WORDS _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)
+#define UINT8_WORDS _mm_setr_epi8(0, 1, 8, 9, 2, 3, 10, 11, 4, 5, 12, 13, 6, 7, 14, 15)

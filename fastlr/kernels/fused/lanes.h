@@ -291,6 +291,10 @@ INLINED gathered NAME(RULE, loop_bytes)(bool make, bool rest, kind is, void *res
         if (make) {
             ask_with(is.half_g, g, 2 * j, 2 * DUO, TO_READ);
             ask_with(is.half_p, p, 2 * j, 2 * DUO, TO_WRITE);
+            if (ONCE && is.half_p) {
+                ask_soon(codes0 + j, 4 * DUO, 1, TO_WRITE);
+                WITH_S1(ask_soon(codes1 + j, 4 * DUO, 1, TO_WRITE));
+            }
         }
     }
     return o;
@@ -315,7 +319,7 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
 {
     const float by0 = *scale0, by1 = STATES > 1 ? *scale1 : 0;
     gathered o = {0};
-    if (asks == FASTLR_ASK_ALL) {
+    if (asks == FASTLR_ASK_ALL && !(ONCE && is.half_p)) {
         ask_soon(codes0, FASTLR_QUANTUM, 1, TO_WRITE);
         WITH_S1(ask_soon(codes1, FASTLR_QUANTUM, 1, TO_WRITE));
     }
