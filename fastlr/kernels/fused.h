@@ -7,9 +7,11 @@
  * Two loops, a quantum at a time: the first makes the new state, and leaves in float32 in the nearest cache what the second needs,
  * which moves the parameters: the direction, or where that is a quotient BELOW, the first state and what it is divided by. For roots
  * and divisions share a unit that is busy for longer than all others, and in a loop each they take a tenth to a twentieth of the
- * time less. State in 8 bits is narrowed after the first, when the largest that its scale goes by is known.
+ * time less. State in 8 bits is narrowed after the first, when the largest that its scale goes by is known. Where there are 32
+ * registers, one loop is better.
  *
- * Compilers make the loops of fused/pairs.h for any instruction set. With AVX2 those of fused/lanes.h take 0.6 to 0.9 of the time.
+ * Compilers make the loops of fused/pairs.h for any instruction set. With AVX2 those of fused/lanes.h take 0.6 to 0.9 of the time,
+ * with AVX-512 0.6 to 0.95 (python -m bench.by_hand).
  *
  * Before a loop they ask for what it needs some quanta later: processors have few lines on their way at a time, and not all gain by
  * it (prefetch.c). Parameters, which in most steps the second loop alone reads, were waited for up to a quarter of the time;
@@ -106,9 +108,7 @@ INLINED void NAME(RULE, run)(size_t n, kind is, void *p, const void *g, void *co
     if (scale)
         NAME(RULE, all_bytes)(n, is, p, g, codes0, codes1, scale[0], STATES > 1 ? scale[1] : scale[0], a, h, asks);
     else
-        for (size_t k = 0; k < n / FASTLR_QUANTUM; k++)
-            NAME(RULE, halves)(is, pair_in(is.half_p, p, k * PAIRS), pair_in(is.half_g, g, k * PAIRS),
-                               codes0 + k * PAIRS, codes1 + k * PAIRS, a, h, asks);
+        NAME(RULE, all_halves)(n, is, p, g, codes0, codes1, a, h, asks);
 }
 
 #ifdef FUSED_LANES /* instructions as their operands come: processors look ahead less far than the chain of a turn is long */

@@ -4,8 +4,8 @@
  * AMD's it fills the queue of what is on its way, and makes them up to a quarter slower. Inlined loops (fused.h) come to the
  * parameters late: with state in bfloat16 asking for these alone takes a tenth to a quarter off the time on Zen 5, and on Zen 4
  * adds up to a tenth; processors with AVX2 alone always ask for them, and for float32 gradients, a line at a time, which takes up to
- * a tenth off on Zen 3. With state in 8 bits all ask for these and the gradients. Others are taken to be like Zen 4:
- * python -m bench.prefetch.
+ * a tenth off on Zen 3. With state in 8 bits all ask for these and the gradients; AVX-512's loop with bfloat16 parameters
+ * asks for the codes too, a fiftieth off on Zen 4. Others are taken to be like Zen 4: python -m bench.prefetch.
  */
 #include "fastlr.h"
 

@@ -1,13 +1,12 @@
 /* The loops of fused.h by lanes: state is widened and narrowed by vectors.h, and in between is the rule as it is written, in a loop
  * over the lanes.
  *
- * A turn of the first loop makes the new state of some elements and leaves it in float32; what is left to do, moving the parameters
- * and narrowing the state, is a second loop, or with AVX-512 the rest of the turn. For that there must be registers: with 16 of them
- * one loop takes a sixth longer than two, with 32 two take up to a tenth longer than one.
+ * A turn of the first loop makes the new state of some elements; what is left to do, moving the parameters and narrowing the state,
+ * is a second loop, or with AVX-512 the rest of the turn. For that there must be registers: with 16 of them one loop takes a sixth
+ * longer than two, with 32 two take up to a tenth longer than one. One loop makes codes of 8 bits a quantum later, when their scale is
+ * known: the next quantum's arithmetic goes on beside.
  *
- * Codes of 8 bits are made a quantum later, beside the next one's arithmetic, which does not have to wait for their scale then.
- *
- * The first loop leaves numbers and no code: so NaN of any kind are looked for at the end of a quantum, in the parameters.
+ * Numbers are narrowed as if none were NaN: these are looked for at the end of a quantum, in the parameters.
  */
 #ifndef FUSED_LANES
 #define FUSED_LANES
@@ -19,7 +18,7 @@
 /* What are taken at a time: so many pairs of elements. Whether there is one loop. */
 enum { DUO = LANE_COUNT, ONCE = LANE_COUNT > 8 };
 
-/* What is left of a quantum, DUO after DUO. */
+/* What is made of a quantum and needed later, DUO after DUO. */
 typedef struct {
     _Alignas(64) float s0[FASTLR_QUANTUM], s1[FASTLR_QUANTUM], u[FASTLR_QUANTUM];
 } between;
@@ -39,12 +38,12 @@ typedef struct {
 } gathered;
 
 /* State that has yet to be narrowed to codes of 8 bits: that of a quantum, or where there is one loop, of the one before; to which
- * codes, with which scale. At first that is nothing, and goes where none looks. */
+ * codes, and what it is multiplied by for them. At first that is nothing, and goes where none looks. */
 typedef struct {
     between m[2];
     bool newest; /* of these */
     word none[WORDS], *codes0, *codes1;
-    float scale0, scale1, fit0, fit1;
+    float fit0, fit1;
 } waiting;
 
 /* Parameters or gradients from pair j on. */
@@ -83,14 +82,12 @@ INLINED apply without_decay(apply a)
     return a;
 }
 
-/* bf16_put() of a quantum, where any may be NaN. A function of its own, since it is seldom called. */
-static __attribute__((noinline)) void put_settled(bool by_words, word *codes, const float *x)
+/* bf16_put() of a quantum in order, where any may be NaN. A function of its own, since it is seldom called. */
+static __attribute__((noinline)) void put_settled(word *codes, const float *x)
 {
     uint16_t each[FASTLR_QUANTUM];
-    for (size_t i = 0; i < FASTLR_QUANTUM; i++) {
-        const size_t k = i % (2 * DUO);
-        each[by_words ? i - k + 2 * (k % DUO) + k / DUO : i] = (uint16_t)bf16_narrow(x[i]);
-    }
+    for (size_t i = 0; i < FASTLR_QUANTUM; i++)
+        each[i] = (uint16_t)bf16_narrow(x[i]);
     memcpy(codes, each, sizeof each);
 }
 #endif
@@ -205,34 +202,55 @@ INLINED gathered NAME(RULE, loop_halves)(bool make, bool rest, kind is, void *re
     return o;
 }
 
-INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, word *codes1, apply a, NAME(OF, step) h,
-                                fastlr_asking asks)
+INLINED gathered NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, word *codes1, apply a,
+                                    NAME(OF, step) h, fastlr_asking asks, between *m)
 {
-    between m;
-    gathered o;
     if (!ONCE) {
         if (asks == FASTLR_ASK_ALL) {
             ask_before(is.half_g, g, TO_READ);
             ask_soon(codes0, FASTLR_QUANTUM, 2, TO_WRITE);
             WITH_S1(ask_soon(codes1, FASTLR_QUANTUM, 2, TO_WRITE));
         }
-        NAME(RULE, loop_halves)(true, false, is, p, g, codes0, codes1, a, h, asks, &m);
+        NAME(RULE, loop_halves)(true, false, is, p, g, codes0, codes1, a, h, asks, m);
         ask_before(is.half_p, p, TO_WRITE);
     }
     if (a.decay != 0)
-        o = NAME(RULE, loop_halves)(ONCE, true, is, p, g, codes0, codes1, decaying(a), h, asks, &m);
-    else
-        o = NAME(RULE, loop_halves)(ONCE, true, is, p, g, codes0, codes1, without_decay(a), h, asks, &m);
-    if (may_be_nan(o.bits) && any_nan(is.half_p, p)) {
-        if (is.half_p)
-            settle(p);
-        if (settles_late(is)) {
-            settle(codes0);
-            WITH_S1(settle(codes1));
-        } else {
-            put_settled(is.half_p, codes0, m.s0);
-            WITH_S1(put_settled(is.half_p, codes1, m.s1));
-        }
+        return NAME(RULE, loop_halves)(ONCE, true, is, p, g, codes0, codes1, decaying(a), h, asks, m);
+    return NAME(RULE, loop_halves)(ONCE, true, is, p, g, codes0, codes1, without_decay(a), h, asks, m);
+}
+
+/* Of a quantum that may hold NaN. */
+INLINED void NAME(RULE, settle_halves)(kind is, void *p, word *codes0, word *codes1, const between *m)
+{
+    if (!any_nan(is.half_p, p))
+        return;
+    if (is.half_p)
+        settle(p);
+    if (settles_late(is)) {
+        settle(codes0);
+        WITH_S1(settle(codes1));
+    } else { /* by words are bfloat16 parameters alone, which settle late */
+        put_settled(codes0, m->s0);
+        WITH_S1(put_settled(codes1, m->s1));
+    }
+}
+
+/* n is whole quanta. */
+INLINED void NAME(RULE, all_halves)(size_t n, kind is, void *p, const void *g, word *codes0, word *codes1, apply a,
+                                    NAME(OF, step) h, fastlr_asking asks)
+{
+    between m;
+    for (size_t k = 0; k < n / FASTLR_QUANTUM;) {
+        size_t first;
+        integers bits;
+        do { /* without calls, after which what is in registers would have to be loaded again */
+            first = k * PAIRS;
+            bits = NAME(RULE, halves)(is, pair_in(is.half_p, p, first), pair_in(is.half_g, g, first), codes0 + first,
+                                      codes1 + first, a, h, asks, &m)
+                       .bits;
+        } while (++k < n / FASTLR_QUANTUM && !may_be_nan(bits));
+        if (may_be_nan(bits))
+            NAME(RULE, settle_halves)(is, pair_in(is.half_p, p, first), codes0 + first, codes1 + first, &m);
     }
 }
 
@@ -243,32 +261,16 @@ INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, w
     (SQUARES >> q & 1 ? uint8_put(is.half_p, codes, x, fit) : int8_put(is.half_p, codes, x, fit))
 #define QUAD(x, j) ((quad){f32_get((x) + 2 * (j)), f32_get((x) + 2 * (WORDS + (j)))})
 
-/* The codes of words j on, of what waits. */
-INLINED void NAME(RULE, put_codes)(kind is, size_t j, word *restrict codes0, word *restrict codes1, float fit0,
-                                   float fit1, const between *restrict old)
+/* Keeps the state that was made of pairs j on, and adds it to the largest. */
+INLINED gathered NAME(RULE, keep_bytes)(between *restrict m, size_t j, made n, bool all, gathered o)
 {
-    (void)codes1, (void)fit1;
-    PUT(0, codes0 + j, QUAD(old->s0, j), fit0);
-    WITH_S1(PUT(1, codes1 + j, QUAD(old->s1, j), fit1));
-}
-
-/* Pairs j on, of a loop that makes their new state, moves the parameters, or both. */
-INLINED gathered NAME(RULE, turn_bytes)(bool make, bool move, kind is, void *restrict p, const void *restrict g,
-                                        size_t j, duo t0, duo t1, apply a, NAME(OF, step) h, between *restrict m,
-                                        gathered o)
-{
-    const made n = make ? NAME(RULE, make_duo)(is, p, g, j, t0, t1, a, h) : NAME(RULE, kept)(m, j);
-    if (move)
-        o.bits = either(o.bits, NAME(RULE, move_duo)(is, p, j, n, a));
-    if (make) {
-        NAME(RULE, keep)(m, j, n, !move);
-        o.most0 = peak(o.most0, n.s0, SQUARES & 1);
-        WITH_S1(o.most1 = peak(o.most1, n.s1, SQUARES & 2));
-    }
+    NAME(RULE, keep)(m, j, n, all);
+    o.most0 = peak(o.most0, n.s0, SQUARES & 1);
+    WITH_S1(o.most1 = peak(o.most1, n.s1, SQUARES & 2));
     return o;
 }
 
-/* A loop that makes the new state, does the rest, or both. What waits is of another quantum. */
+/* A loop that makes the new state, does the rest, or both; the codes are of what waits. */
 INLINED gathered NAME(RULE, loop_bytes)(bool make, bool rest, kind is, void *restrict p, const void *restrict g,
                                         const word *restrict codes0, const word *restrict codes1, float scale0,
                                         float scale1, apply a, NAME(OF, step) h, waiting *w, gathered o)
@@ -277,18 +279,27 @@ INLINED gathered NAME(RULE, loop_bytes)(bool make, bool rest, kind is, void *res
     const between *const restrict old = w->m + (w->newest != ONCE);
     word *const restrict old0 = w->codes0, *const restrict old1 = w->codes1;
     const float fit0 = w->fit0, fit1 = w->fit1;
-    (void)scale1;
+    (void)scale1, (void)old1, (void)fit1;
     for (size_t j = 0; j < WORDS; j += DUO) {
         quad t0 = {0}, t1 = {0};
         if (make) {
             t0 = GET(0, codes0 + j, scale0);
             WITH_S1(t1 = GET(1, codes1 + j, scale1));
         }
-        o = NAME(RULE, turn_bytes)(make, rest, is, p, g, j, t0.low, t1.low, a, h, m, o);
-        o = NAME(RULE, turn_bytes)(make, rest, is, p, g, WORDS + j, t0.high, t1.high, a, h, m, o);
-        if (rest)
-            NAME(RULE, put_codes)(is, j, old0, old1, fit0, fit1, old);
+        const made x = make ? NAME(RULE, make_duo)(is, p, g, j, t0.low, t1.low, a, h) : NAME(RULE, kept)(m, j);
+        if (rest) { /* codes go between: a quotient waits for its root meanwhile */
+            PUT(0, old0 + j, QUAD(old->s0, j), fit0);
+            o.bits = either(o.bits, NAME(RULE, move_duo)(is, p, j, x, a));
+        }
+        const size_t i = WORDS + j;
+        const made y = make ? NAME(RULE, make_duo)(is, p, g, i, t0.high, t1.high, a, h) : NAME(RULE, kept)(m, i);
+        if (rest) {
+            WITH_S1(PUT(1, old1 + j, QUAD(old->s1, j), fit1));
+            o.bits = either(o.bits, NAME(RULE, move_duo)(is, p, i, y, a));
+        }
         if (make) {
+            o = NAME(RULE, keep_bytes)(m, j, x, !rest, o);
+            o = NAME(RULE, keep_bytes)(m, i, y, !rest, o);
             ask_with(is.half_g, g, 2 * j, 2 * DUO, TO_READ);
             ask_with(is.half_p, p, 2 * j, 2 * DUO, TO_WRITE);
             if (ONCE && is.half_p) {
@@ -304,18 +315,13 @@ INLINED gathered NAME(RULE, loop_bytes)(bool make, bool rest, kind is, void *res
 INLINED void NAME(RULE, wait)(waiting *w, word *codes0, word *codes1, float *scale0, float *scale1, gathered o)
 {
     w->codes0 = codes0, w->codes1 = codes1;
-    *scale0 = w->scale0 = scale_of(largest_bits(o.most0), TOP(0), &w->fit0);
-    WITH_S1(*scale1 = w->scale1 = scale_of(largest_bits(o.most1), TOP(1), &w->fit1));
+    *scale0 = scale_of(largest_bits(o.most0), TOP(0), &w->fit0);
+    WITH_S1(*scale1 = scale_of(largest_bits(o.most1), TOP(1), &w->fit1));
 }
 
-INLINED void NAME(RULE, clear_waiting)(const waiting *w)
-{
-    clear_nan(w->codes0, w->scale0);
-    WITH_S1(clear_nan(w->codes1, w->scale1));
-}
-
-INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, word *codes1, float *scale0,
-                               float *scale1, apply a, NAME(OF, step) h, fastlr_asking asks, waiting *w)
+/* Returns bits that the new parameters have among them. */
+INLINED integers NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, word *codes1, float *scale0,
+                                   float *scale1, apply a, NAME(OF, step) h, fastlr_asking asks, waiting *w)
 {
     const float by0 = *scale0, by1 = STATES > 1 ? *scale1 : 0;
     gathered o = {0};
@@ -333,13 +339,11 @@ INLINED void NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0, wo
         o = NAME(RULE, loop_bytes)(ONCE, true, is, p, g, codes0, codes1, by0, by1, decaying(a), h, w, o);
     else
         o = NAME(RULE, loop_bytes)(ONCE, true, is, p, g, codes0, codes1, by0, by1, without_decay(a), h, w, o);
-    NAME(RULE, clear_waiting)(w);
-    if (is.half_p && may_be_nan(o.bits) && any_nan(true, p))
-        settle(p);
     if (ONCE) {
         NAME(RULE, wait)(w, codes0, codes1, scale0, scale1, o);
         w->newest = !w->newest;
     }
+    return o.bits;
 }
 
 /* n is whole quanta. */
@@ -348,15 +352,27 @@ INLINED void NAME(RULE, all_bytes)(size_t n, kind is, void *p, const void *g, wo
 {
     waiting w;
     if (ONCE)
-        memset(&w, 0, sizeof w);
-    w.newest = false, w.codes0 = w.codes1 = w.none;
-    for (size_t k = 0; k < n / FASTLR_QUANTUM; k++)
-        NAME(RULE, bytes)(is, pair_in(is.half_p, p, k * PAIRS), pair_in(is.half_g, g, k * PAIRS), codes0 + k * WORDS,
-                          codes1 + k * WORDS, scale0 + k, scale1 + k, a, h, asks, &w);
-    if (ONCE) {
-        for (size_t j = 0; j < WORDS; j += DUO)
-            NAME(RULE, put_codes)(is, j, w.codes0, w.codes1, w.fit0, w.fit1, w.m + !w.newest);
-        NAME(RULE, clear_waiting)(&w);
+        memset(w.m, 0, sizeof w.m);
+    w.newest = false, w.codes0 = w.codes1 = w.none, w.fit0 = w.fit1 = 0;
+    for (size_t k = 0; k < n / FASTLR_QUANTUM;) {
+        void *x;
+        integers bits;
+        do { /* as in all_halves() */
+            x = pair_in(is.half_p, p, k * PAIRS);
+            bits = NAME(RULE, bytes)(is, x, pair_in(is.half_g, g, k * PAIRS), codes0 + k * WORDS, codes1 + k * WORDS,
+                                     scale0 + k, scale1 + k, a, h, asks, &w);
+        } while (++k < n / FASTLR_QUANTUM && !(is.half_p && may_be_nan(bits)));
+        if (is.half_p && may_be_nan(bits) && any_nan(true, x))
+            settle(x);
+    }
+    if (ONCE)
+        for (size_t j = 0; j < WORDS; j += DUO) {
+            PUT(0, w.codes0 + j, QUAD(w.m[!w.newest].s0, j), w.fit0);
+            WITH_S1(PUT(1, w.codes1 + j, QUAD(w.m[!w.newest].s1, j), w.fit1));
+        }
+    for (size_t k = 0; k < n / FASTLR_QUANTUM; k++) {
+        clear_nan(codes0 + k * WORDS, scale0[k]);
+        WITH_S1(clear_nan(codes1 + k * WORDS, scale1[k]));
     }
 }
 

@@ -162,6 +162,15 @@ INLINED void NAME(RULE, halves)(kind is, void *p, const void *g, word *codes0, w
     }
 }
 
+/* n is whole quanta. */
+INLINED void NAME(RULE, all_halves)(size_t n, kind is, void *p, const void *g, word *codes0, word *codes1, apply a,
+                                    NAME(OF, step) h, fastlr_asking asks)
+{
+    for (size_t k = 0; k < n / FASTLR_QUANTUM; k++)
+        NAME(RULE, halves)(is, pair_in(is.half_p, p, k * PAIRS), pair_in(is.half_g, g, k * PAIRS), codes0 + k * PAIRS,
+                           codes1 + k * PAIRS, a, h, asks);
+}
+
 /* ---- state in 8 bits ---- */
 
 #define WIDEN(q, w, k, scale) (SQUARES >> q & 1 ? uint8_widen(w, k, scale) : int8_widen(w, k, scale))
