@@ -21,6 +21,13 @@ INLINED bool any_equal(integers x, integers y)
 
 #include "vectors.h"
 
+/* The larger magnitudes, as integers. */
+INLINED integers larger_magnitudes(bool of_nan, lanes x, lanes y)
+{
+    (void)of_nan;
+    return larger_of_bits(x, y);
+}
+
 /* The largest of integers. */
 INLINED uint32_t largest_bits(__m256i x)
 {

@@ -21,6 +21,14 @@ INLINED bool any_equal(integers x, integers y)
 
 #include "vectors.h"
 
+/* The larger magnitudes, as integers; unless asked for those of NaN, too, the other's where one is NaN: one instruction, not three. */
+INLINED integers larger_magnitudes(bool of_nan, lanes x, lanes y)
+{
+    enum { LARGER = 3, WITHOUT_SIGN = 2 << 2 };
+    return of_nan ? larger_of_bits(x, y)
+                  : _mm512_castps_si512(_mm512_range_ps(vector_of(x), vector_of(y), LARGER | WITHOUT_SIGN));
+}
+
 /* The largest of integers. */
 INLINED uint32_t largest_bits(__m512i x)
 {

@@ -71,12 +71,10 @@ INLINED integers either(integers x, integers y)
     return BITS_OF_V(or)(x, y);
 }
 
-/* The larger magnitudes, as integers. A mean of squares, which is never −0, has no sign to take off. */
-INLINED integers peak(integers most, duo x, bool square)
+INLINED integers larger_of_bits(lanes x, lanes y)
 {
-    const integers kept = V(set1_epi32)(square ? -1 : MAGNITUDE), a = BITS_OF_V (and)(lane_bits(x.a), kept),
-                   b = BITS_OF_V (and)(lane_bits(x.b), kept);
-    return V(max_epu32)(most, V(max_epu32)(a, b));
+    const integers kept = V(set1_epi32)(MAGNITUDE);
+    return V(max_epu32)(BITS_OF_V (and)(lane_bits(x), kept), BITS_OF_V (and)(lane_bits(y), kept));
 }
 
 /* Whether any of the numbers with these bits among them may be NaN: then all bits of the exponent are set, which they are in no
@@ -152,10 +150,10 @@ INLINED integers fitted(lanes x, float fit)
     return BITS_OF_V(castps)(V(mul_ps)(vector_of(x), V(set1_ps)(fit)));
 }
 
-/* As uint8_word(), of upper halves; what is less than the lowest code becomes 0 by saturation. */
+/* As uint8_word(), of upper halves; what is less than the lowest code is negative, and becomes 0 when it is packed. */
 INLINED integers uint8_codes(integers halves)
 {
-    return V(srli_epi16)(V(subs_epu16)(halves, V(set1_epi16)(BASE)), UPPER);
+    return V(srai_epi16)(V(sub_epi16)(halves, V(set1_epi16)(BASE)), UPPER);
 }
 
 /* Where by words the bytes of each 16 are from: of int8_packed(), and of uint8_codes() packed. */

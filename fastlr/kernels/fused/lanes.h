@@ -55,7 +55,7 @@ INLINED duo duo_get(kind is, bool half, const void *x, size_t j)
 
 /* Ask for what comes SOON of parameters or gradients: for bfloat16 a quantum at once, before a loop; for float32, which is twice as
  * many lines, what a turn of the first loop goes over, with that turn and in order. On Zen 3 a quantum of float32 at once fills the
- * queue of what is on its way, and took up to a tenth longer; and so did bfloat16 with each turn, on Zen 4 a twentieth. */
+ * queue of what is on its way, and took up to a tenth longer; and so did bfloat16 with each turn. */
 INLINED void ask_before(bool half, const void *x, fastlr_use use)
 {
     if (half)
@@ -66,6 +66,15 @@ INLINED void ask_with(bool half, const void *x, size_t j, size_t pairs, fastlr_u
 {
     if (!half)
         ask_soon(pair_in(half, x, j), 2 * pairs, width_of(half), use);
+}
+
+/* The larger magnitudes, as integers; those of NaN are missed where bits of the parameters tell of them. A mean of squares, which is
+ * never −0, has no sign to take off. */
+INLINED integers peak(kind is, integers most, duo x, bool square)
+{
+    const integers larger =
+        square ? V(max_epu32)(lane_bits(x.a), lane_bits(x.b)) : larger_magnitudes(!is.half_p, x.a, x.b);
+    return V(max_epu32)(most, larger);
 }
 
 /* Of a step with decay, and of one without: the compiler then leaves out the question that moved() asks for every lane. */
@@ -262,12 +271,25 @@ INLINED void NAME(RULE, all_halves)(size_t n, kind is, void *p, const void *g, w
 #define QUAD(x, j) ((quad){f32_get((x) + 2 * (j)), f32_get((x) + 2 * (WORDS + (j)))})
 
 /* Keeps the state that was made of pairs j on, and adds it to the largest. */
-INLINED gathered NAME(RULE, keep_bytes)(between *restrict m, size_t j, made n, bool all, gathered o)
+INLINED gathered NAME(RULE, keep_bytes)(kind is, between *restrict m, size_t j, made n, bool all, gathered o)
 {
     NAME(RULE, keep)(m, j, n, all);
-    o.most0 = peak(o.most0, n.s0, SQUARES & 1);
-    WITH_S1(o.most1 = peak(o.most1, n.s1, SQUARES & 2));
+    o.most0 = peak(is, o.most0, n.s0, SQUARES & 1);
+    WITH_S1(o.most1 = peak(is, o.most1, n.s1, SQUARES & 2));
     return o;
+}
+
+/* With a turn of the first loop. A single one asks in this way for all but bfloat16 parameters: a fiftieth off on Zen 4. */
+INLINED void NAME(RULE, ask_bytes)(kind is, const void *p, const void *g, size_t j, const word *codes0,
+                                   const word *codes1)
+{
+    if (!is.half_g || ONCE)
+        ask_soon(pair_in(is.half_g, g, 2 * j), 4 * DUO, width_of(is.half_g), TO_READ);
+    ask_with(is.half_p, p, 2 * j, 2 * DUO, TO_WRITE);
+    if (ONCE && is.half_p) {
+        ask_soon(codes0 + j, 4 * DUO, 1, TO_WRITE);
+        WITH_S1(ask_soon(codes1 + j, 4 * DUO, 1, TO_WRITE));
+    }
 }
 
 /* A loop that makes the new state, does the rest, or both; the codes are of what waits. */
@@ -287,25 +309,20 @@ INLINED gathered NAME(RULE, loop_bytes)(bool make, bool rest, kind is, void *res
             WITH_S1(t1 = GET(1, codes1 + j, scale1));
         }
         const made x = make ? NAME(RULE, make_duo)(is, p, g, j, t0.low, t1.low, a, h) : NAME(RULE, kept)(m, j);
-        if (rest) { /* codes go between: a quotient waits for its root meanwhile */
-            PUT(0, old0 + j, QUAD(old->s0, j), fit0);
+        if (rest) { /* codes go between: quotients wait for their roots meanwhile */
+            WITH_S1(PUT(1, old1 + j, QUAD(old->s1, j), fit1));
             o.bits = either(o.bits, NAME(RULE, move_duo)(is, p, j, x, a));
         }
         const size_t i = WORDS + j;
         const made y = make ? NAME(RULE, make_duo)(is, p, g, i, t0.high, t1.high, a, h) : NAME(RULE, kept)(m, i);
         if (rest) {
-            WITH_S1(PUT(1, old1 + j, QUAD(old->s1, j), fit1));
+            PUT(0, old0 + j, QUAD(old->s0, j), fit0);
             o.bits = either(o.bits, NAME(RULE, move_duo)(is, p, i, y, a));
         }
         if (make) {
-            o = NAME(RULE, keep_bytes)(m, j, x, !rest, o);
-            o = NAME(RULE, keep_bytes)(m, i, y, !rest, o);
-            ask_with(is.half_g, g, 2 * j, 2 * DUO, TO_READ);
-            ask_with(is.half_p, p, 2 * j, 2 * DUO, TO_WRITE);
-            if (ONCE && is.half_p) {
-                ask_soon(codes0 + j, 4 * DUO, 1, TO_WRITE);
-                WITH_S1(ask_soon(codes1 + j, 4 * DUO, 1, TO_WRITE));
-            }
+            o = NAME(RULE, keep_bytes)(is, m, j, x, !rest, o);
+            o = NAME(RULE, keep_bytes)(is, m, i, y, !rest, o);
+            NAME(RULE, ask_bytes)(is, p, g, j, codes0, codes1);
         }
     }
     return o;
@@ -329,8 +346,8 @@ INLINED integers NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0
         ask_soon(codes0, FASTLR_QUANTUM, 1, TO_WRITE);
         WITH_S1(ask_soon(codes1, FASTLR_QUANTUM, 1, TO_WRITE));
     }
-    ask_before(is.half_g, g, TO_READ);
     if (!ONCE) {
+        ask_before(is.half_g, g, TO_READ);
         o = NAME(RULE, loop_bytes)(true, false, is, p, g, codes0, codes1, by0, by1, a, h, w, o);
         NAME(RULE, wait)(w, codes0, codes1, scale0, scale1, o);
     }
@@ -344,6 +361,18 @@ INLINED integers NAME(RULE, bytes)(kind is, void *p, const void *g, word *codes0
         w->newest = !w->newest;
     }
     return o.bits;
+}
+
+/* Of a quantum that holds NaN, whose parameters are bfloat16. If its codes wait, its scale may be a number: see peak(). */
+INLINED void NAME(RULE, settle_bytes)(word *p, float *scale0, float *scale1, waiting *w)
+{
+    const between *const m = w->m + !w->newest;
+    (void)scale0, (void)scale1, (void)m;
+    settle(p);
+    if (ONCE && !(SQUARES & 1))
+        *scale0 = scale_of(largest_of(FASTLR_QUANTUM, m->s0), TOP(0), &w->fit0);
+    if (ONCE && STATES > 1 && !(SQUARES & 2))
+        *scale1 = scale_of(largest_of(FASTLR_QUANTUM, m->s1), TOP(1), &w->fit1);
 }
 
 /* n is whole quanta. */
@@ -363,7 +392,7 @@ INLINED void NAME(RULE, all_bytes)(size_t n, kind is, void *p, const void *g, wo
                                      scale0 + k, scale1 + k, a, h, asks, &w);
         } while (++k < n / FASTLR_QUANTUM && !(is.half_p && may_be_nan(bits)));
         if (is.half_p && may_be_nan(bits) && any_nan(true, x))
-            settle(x);
+            NAME(RULE, settle_bytes)(x, scale0 + k - 1, scale1 + k - 1, &w);
     }
     if (ONCE)
         for (size_t j = 0; j < WORDS; j += DUO) {
