@@ -171,6 +171,7 @@ INLINED made NAME(RULE, kept)(const between *restrict m, size_t j)
 INLINED void NAME(RULE, ask_halves)(kind is, const void *p, const void *g, size_t j, const word *codes0,
                                     const word *codes1, fastlr_asking asks)
 {
+    (void)codes1;
     if (!ONCE) {
         ask_with(is.half_g, g, j, DUO, TO_READ);
         ask_with(is.half_p, p, j, DUO, TO_WRITE);
@@ -231,6 +232,7 @@ INLINED gathered NAME(RULE, halves)(kind is, void *p, const void *g, word *codes
 /* Of a quantum that may hold NaN. */
 INLINED void NAME(RULE, settle_halves)(kind is, void *p, word *codes0, word *codes1, const between *m)
 {
+    (void)codes1;
     if (!any_nan(is.half_p, p))
         return;
     if (is.half_p)
@@ -283,6 +285,7 @@ INLINED gathered NAME(RULE, keep_bytes)(kind is, between *restrict m, size_t j, 
 INLINED void NAME(RULE, ask_bytes)(kind is, const void *p, const void *g, size_t j, const word *codes0,
                                    const word *codes1)
 {
+    (void)codes1;
     if (!is.half_g || ONCE)
         ask_soon(pair_in(is.half_g, g, 2 * j), 4 * DUO, width_of(is.half_g), TO_READ);
     ask_with(is.half_p, p, 2 * j, 2 * DUO, TO_WRITE);
@@ -331,6 +334,7 @@ INLINED gathered NAME(RULE, loop_bytes)(bool make, bool rest, kind is, void *res
 /* Has the newest wait, and makes its scale. */
 INLINED void NAME(RULE, wait)(waiting *w, word *codes0, word *codes1, float *scale0, float *scale1, gathered o)
 {
+    (void)scale1;
     w->codes0 = codes0, w->codes1 = codes1;
     *scale0 = scale_of(largest_bits(o.most0), TOP(0), &w->fit0);
     WITH_S1(*scale1 = scale_of(largest_bits(o.most1), TOP(1), &w->fit1));
