@@ -106,7 +106,7 @@ def main() -> None:
     parser.add_argument("--cc", default="gcc")
     runs = [isa for isa in ISAS if _core.isas().get(isa)]
     if not runs:
-        parser.error("this processor has no AVX2")
+        parser.error(f"this processor runs none of {', '.join(ISAS)}")
     parser.add_argument("--isa", choices=runs, default=runs[0], help="default: %(default)s")
     a = parser.parse_args()
     if a.size % QUANTUM:

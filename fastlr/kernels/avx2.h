@@ -9,11 +9,6 @@ typedef __m256i integers;
 #define V(x) _mm256_##x
 #define BITS_OF_V(x) _mm256_##x##_si256
 
-INLINED floats floats_of(integers x)
-{
-    return _mm256_castsi256_ps(x);
-}
-
 INLINED bool any_equal(integers x, integers y)
 {
     return _mm256_movemask_epi8(_mm256_cmpeq_epi32(x, y));

@@ -9,11 +9,6 @@ typedef __m512i integers;
 #define V(x) _mm512_##x
 #define BITS_OF_V(x) _mm512_##x##_si512
 
-INLINED floats floats_of(integers x)
-{
-    return _mm512_castsi512_ps(x);
-}
-
 INLINED bool any_equal(integers x, integers y)
 {
     return _mm512_cmpeq_epi32_mask(x, y);
@@ -26,7 +21,7 @@ INLINED integers larger_magnitudes(bool of_nan, lanes x, lanes y)
 {
     enum { LARGER = 3, WITHOUT_SIGN = 2 << 2 };
     return of_nan ? larger_of_bits(x, y)
-                  : _mm512_castps_si512(_mm512_range_ps(vector_of(x), vector_of(y), LARGER | WITHOUT_SIGN));
+                  : integers_of(_mm512_range_ps(vector_of(x), vector_of(y), LARGER | WITHOUT_SIGN));
 }
 
 /* The largest of integers. */

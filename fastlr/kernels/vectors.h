@@ -2,7 +2,7 @@
  * saturation, shuffle bytes and round halves, which compilers do not find. The same bits. For fused/lanes.h and store.h.
  *
  * A template: avx2.h and avx512.h include it after defining LANE_COUNT, floats and integers, V(x) and BITS_OF_V(x), the names of
- * instructions on these, floats_of() and any_equal(). After it they have what they do each in their own way, by the same names.
+ * instructions on these, and any_equal(). After it they have what they do each in their own way, by the same names.
  *
  * Lanes are an array, since a rule is written for one number: a loop over them is one instruction an operation, and gcc leaves
  * nothing of the array.
@@ -25,6 +25,17 @@ typedef struct {
     duo low, high;
 } quad;
 
+/* The same bits. */
+INLINED floats floats_of(integers x)
+{
+    return (floats)x;
+}
+
+INLINED integers integers_of(floats x)
+{
+    return (integers)x;
+}
+
 INLINED lanes lanes_of(floats x)
 {
     lanes y;
@@ -39,7 +50,7 @@ INLINED floats vector_of(lanes x)
 
 INLINED integers lane_bits(lanes x)
 {
-    return BITS_OF_V(castps)(vector_of(x));
+    return integers_of(vector_of(x));
 }
 
 INLINED integers load_words(const word *words)
@@ -65,16 +76,22 @@ INLINED void f32_put(float *x, duo y)
     V(storeu_ps)(x + LANE_COUNT, vector_of(y.b));
 }
 
-/* The bits that any of both has. */
+/* The bits that any of both has, and those that both have. */
 INLINED integers either(integers x, integers y)
 {
     return BITS_OF_V(or)(x, y);
 }
 
+INLINED integers both(integers x, integers y)
+{
+    return BITS_OF_V (and)(x, y);
+}
+
+/* The larger magnitudes, as integers: NaN has the largest. */
 INLINED integers larger_of_bits(lanes x, lanes y)
 {
     const integers kept = V(set1_epi32)(MAGNITUDE);
-    return V(max_epu32)(BITS_OF_V (and)(lane_bits(x), kept), BITS_OF_V (and)(lane_bits(y), kept));
+    return V(max_epu32)(both(lane_bits(x), kept), both(lane_bits(y), kept));
 }
 
 /* Whether any of the numbers with these bits among them may be NaN: then all bits of the exponent are set, which they are in no
@@ -82,7 +99,7 @@ INLINED integers larger_of_bits(lanes x, lanes y)
 INLINED bool may_be_nan(integers bits)
 {
     const integers infinite = V(set1_epi32)(INFINITE);
-    return any_equal(BITS_OF_V (and)(bits, infinite), infinite);
+    return any_equal(both(bits, infinite), infinite);
 }
 
 /* ---- bfloat16 ---- */
@@ -95,7 +112,7 @@ INLINED integers low_halves(integers w)
 
 INLINED integers high_halves(integers w)
 {
-    return BITS_OF_V (and)(w, V(set1_epi32)(-0x10000));
+    return both(w, V(set1_epi32)(-0x10000));
 }
 
 /* ---- 8 bits ---- */
@@ -128,7 +145,7 @@ INLINED quad uint8_by_words(const word *codes, float scale)
 {
     const floats factor = V(set1_ps)(scale);
     const integers w = load_words(codes), kept = V(set1_epi32)(255 << STEEP), lowest = V(set1_epi32)(LOWEST);
-#define NUMBERS(shifted) uint8_numbers(BITS_OF_V(or)(BITS_OF_V (and)(shifted, kept), lowest), factor)
+#define NUMBERS(shifted) uint8_numbers(either(both(shifted, kept), lowest), factor)
     return (quad){{NUMBERS(V(slli_epi32)(w, STEEP)), NUMBERS(V(slli_epi32)(w, STEEP - 8))},
                   {NUMBERS(V(slli_epi32)(w, STEEP - 16)), NUMBERS(V(srli_epi32)(w, 24 - STEEP))}};
 #undef NUMBERS
@@ -147,7 +164,7 @@ INLINED integers int8_packed(quad x, float fit)
 
 INLINED integers fitted(lanes x, float fit)
 {
-    return BITS_OF_V(castps)(V(mul_ps)(vector_of(x), V(set1_ps)(fit)));
+    return integers_of(V(mul_ps)(vector_of(x), V(set1_ps)(fit)));
 }
 
 /* As uint8_word(), of upper halves; what is less than the lowest code is negative, and becomes 0 when it is packed. */
